@@ -1,0 +1,284 @@
+"""Opens a Stable Diffusion v1 checkpoint: what it is, where its tensors are, and into the networks.
+
+Two layouts hold the same tensors:
+
+    a folder, as diffusers writes it    unet/, vae/, text_encoder/, tokenizer/, scheduler/
+    one `.safetensors` file             the original CompVis names, without any configuration
+
+The networks carry the folder's tensor names, so that the folder needs no map but two old spellings;
+the single file goes through `original_names.py`. Nothing but safetensors is opened, and nothing is
+read before it is needed: tensors are views into the memory-mapped file until they are converted.
+"""
+
+import json
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from .errors import InputError
+from .original_names import LEFT_OUT, NETWORKS, rename, unet_modules, vae_modules
+from .text import SD_V1_TEXT
+from .unet import UNetConfig
+from .vae import VAEConfig
+
+SD_V1_LATENT_SCALE = 0.18215
+OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+
+
+class CheckpointError(InputError):
+    """What is wrong with a checkpoint, in a sentence."""
+
+
+class Entry(NamedTuple):
+    """One tensor in a file."""
+
+    path: Path
+    key: str
+    shape: tuple[int, ...]
+
+
+Entries = dict[str, Entry]  # by the name that the network gives the tensor
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds; no tensor is read yet."""
+
+    unet: UNetConfig
+    vae: VAEConfig
+    text: dict
+    latent_scale: float
+    tokenizer: Path
+    tensors: dict[str, Entries]  # by network: unet, vae, text_encoder
+
+
+def open_checkpoint(
+    path: str | Path, tokenizer: str | Path | None = None, half: bool = False
+) -> Checkpoint:
+    """Finds out what a folder or file holds.
+
+    tokenizer: the folder with `vocab.json` and `merges.txt`, if it isn't in its usual place.
+    half: prefer the files named fp16 where a folder has both.
+    Raises CheckpointError for anything that is not Stable Diffusion v1 in safetensors.
+    """
+    path = Path(path)
+    if path.is_dir():
+        checkpoint = _open_folder(path, half)
+    elif path.is_file():
+        checkpoint = _open_file(path)
+    else:
+        raise CheckpointError(f"there is no checkpoint at {path}")
+    return _with_tokenizer(checkpoint, Path(tokenizer) if tokenizer else None)
+
+
+def _with_tokenizer(checkpoint: Checkpoint, given: Path | None) -> Checkpoint:
+    usual = checkpoint.tokenizer
+    places = [given] if given else [usual, usual.parent]
+    for place in places:
+        if (place / "vocab.json").is_file() and (place / "merges.txt").is_file():
+            return Checkpoint(**{**checkpoint.__dict__, "tokenizer": place})
+    looked = " or ".join(map(str, places))
+    raise CheckpointError(
+        f"no tokenizer (vocab.json and merges.txt) in {looked}; give its folder as the tokenizer"
+    )
+
+
+def entries(path: Path) -> Entries:
+    """The names and shapes in one safetensors file, from its header."""
+    if path.suffix in PICKLES:
+        raise CheckpointError(
+            f"{path} is a pickle, which can run code when it is opened; convert it first: "
+            f"python tools/convert_checkpoint.py {path} {path.with_suffix('.safetensors')}"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {k: Entry(path, k, tuple(file.get_slice(k).get_shape())) for k in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file ({error}); fetch it again"
+        ) from error
+
+
+def _open_folder(folder: Path, half: bool) -> Checkpoint:
+    index = _config(folder / "model_index.json", {})
+    unet, vae = _config(folder / "unet/config.json"), _config(folder / "vae/config.json")
+    text = _config(folder / "text_encoder/config.json")
+    scheduler = _config(folder / "scheduler/scheduler_config.json", {})
+    _refuse_other_folders(folder, index, unet, scheduler)
+    channels = tuple(unet["block_out_channels"])
+    return Checkpoint(
+        unet=UNetConfig(
+            channels=channels,
+            attends=tuple(kind == "CrossAttnDownBlock2D" for kind in unet["down_block_types"]),
+            layers=unet["layers_per_block"],
+            heads=unet["attention_head_dim"],  # diffusers' name for their number, in v1 files
+            context_channels=unet["cross_attention_dim"],
+            groups=unet["norm_num_groups"],
+            latent_channels=unet["in_channels"],
+            trained_size=unet["sample_size"],
+        ),
+        vae=VAEConfig(
+            channels=tuple(vae["block_out_channels"]),
+            layers=vae["layers_per_block"],
+            groups=vae["norm_num_groups"],
+            latent_channels=vae["latent_channels"],
+        ),
+        text={key: text[key] for key in SD_V1_TEXT}
+        | {key: text[key] for key in text if key.endswith("_token_id")},
+        latent_scale=vae.get("scaling_factor", SD_V1_LATENT_SCALE),
+        tokenizer=folder / "tokenizer",
+        tensors={
+            "unet": entries(_weights(folder / "unet", "diffusion_pytorch_model", half)),
+            "vae": _respelt(entries(_weights(folder / "vae", "diffusion_pytorch_model", half))),
+            "text_encoder": _respelt(entries(_weights(folder / "text_encoder", "model", half))),
+        },
+    )
+
+
+def _config(path: Path, default: dict | None = None) -> dict:
+    if not path.is_file():
+        if default is None:
+            raise CheckpointError(f"the checkpoint lacks {path}")
+        return default
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is not JSON ({error})") from error
+
+
+def _weights(folder: Path, stem: str, half: bool) -> Path:
+    names = [f"{stem}.safetensors", f"{stem}.fp16.safetensors"]
+    for name in reversed(names) if half else names:
+        if (folder / name).is_file():
+            return folder / name
+    for suffix in PICKLES:
+        for pickle in folder.glob(f"*{suffix}"):
+            entries(pickle)  # refuses it, with the command that converts it
+    raise CheckpointError(f"the checkpoint lacks {folder / names[0]} (or {names[1]})")
+
+
+def _refuse_other_folders(folder: Path, index: dict, unet: dict, scheduler: dict) -> None:
+    kind = None
+    if "XL" in index.get("_class_name", "") or unet.get("addition_embed_type"):
+        kind = "Stable Diffusion XL"
+    elif scheduler.get("prediction_type", "epsilon") != "epsilon":
+        kind = f"a model that predicts {scheduler['prediction_type']}, not noise"
+    elif unet.get("in_channels") == 9:
+        kind = "an inpainting model (its UNet has 9 input channels)"
+    elif unet.get("cross_attention_dim") == 1024 or unet.get("use_linear_projection"):
+        kind = "Stable Diffusion 2"
+    elif unet.get("in_channels") != unet.get("out_channels"):
+        kind = f"a model whose UNet has {unet.get('in_channels')} input channels"
+    elif others := set(unet.get("down_block_types", [])) - {"CrossAttnDownBlock2D", "DownBlock2D"}:
+        kind = f"a model with blocks of type {others.pop()}"
+    elif scheduler.get("beta_schedule", "scaled_linear") != "scaled_linear":
+        kind = f"a model with a {scheduler['beta_schedule']} noise schedule"
+    if kind:
+        raise CheckpointError(f"{folder} is {kind}; only Stable Diffusion v1 can be opened")
+
+
+def _respelt(found: Entries) -> Entries:
+    """Two old spellings in diffusers' own files: the VAE's attention, and CLIP's position ids."""
+    return {
+        ".".join(OLD_ATTENTION.get(part, part) for part in name.split(".")): entry
+        for name, entry in found.items()
+        if not name.endswith("position_ids")
+    }
+
+
+def _open_file(path: Path) -> Checkpoint:
+    found = entries(path)
+    _refuse_other_files(path, found)
+    unet, vae = UNetConfig(), VAEConfig()
+    modules = {"unet": unet_modules(unet), "vae": vae_modules(vae)}
+    tensors: dict[str, Entries] = {network: {} for network in NETWORKS.values()}
+    foreign = []
+    for key, entry in found.items():
+        if key.startswith(LEFT_OUT) or key.endswith("position_ids"):
+            continue
+        match rename(key, modules):
+            case network, name:
+                tensors[network][name] = entry
+            case None:
+                foreign.append(key)
+    if foreign:
+        raise CheckpointError(f"{path} holds unknown tensors: {_some(foreign)}")
+    beside = path.parent / "tokenizer"
+    return Checkpoint(unet, vae, SD_V1_TEXT, SD_V1_LATENT_SCALE, beside, tensors)
+
+
+def _refuse_other_files(path: Path, found: Entries) -> None:
+    first = found.get("model.diffusion_model.input_blocks.0.0.weight")
+    context = found.get(
+        "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+    )
+    kind = None
+    if any(key.startswith("conditioner.embedders.") for key in found):
+        kind = "Stable Diffusion XL"
+    elif "v_pred" in found:
+        kind = "a model that predicts v, not noise"
+    elif first is None:
+        kind = "not a whole checkpoint in the original layout: it has no UNet"
+        if any(key.startswith(("down_blocks.", "encoder.", "text_model.")) for key in found):
+            kind += " under the original names (to open diffusers' layout, give the whole folder)"
+    elif first.shape[1] == 9:
+        kind = "an inpainting model (its UNet has 9 input channels)"
+    elif first.shape[1] != 4:
+        kind = f"a model whose UNet has {first.shape[1]} input channels"
+    elif any(key.startswith("cond_stage_model.model.") for key in found) or (
+        context is not None and context.shape[1] == 1024
+    ):
+        kind = "Stable Diffusion 2"
+    if kind:
+        raise CheckpointError(f"{path} is {kind}; only Stable Diffusion v1 can be opened")
+
+
+def fill(network: nn.Module, found: Entries, device: torch.device, dtype: torch.dtype) -> None:
+    """Gives a network that was built on the meta device its tensors, strictly.
+
+    Where nothing is converted the tensors stay views into the file. Otherwise the file is mapped
+    anew every few tensors, so that the pages already read are let go.
+    Raises CheckpointError naming tensors that are missing, extra or of another shape.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    _check(wanted, found, type(network).__name__)
+    state, names = {}, iter(sorted(wanted, key=lambda name: str(found[name].path)))
+    while batch := list(islice(names, 16)):
+        for path in {found[name].path for name in batch}:
+            with safe_open(path, framework="pt") as file:
+                for name in batch:
+                    if found[name].path == path:
+                        tensor = file.get_tensor(found[name].key).reshape(wanted[name])
+                        state[name] = tensor.to(device, dtype)
+    network.load_state_dict(state, strict=True, assign=True)
+    network.eval().requires_grad_(False)
+
+
+def _check(wanted: dict[str, tuple[int, ...]], found: Entries, network: str) -> None:
+    problems = []
+    if missing := sorted(wanted.keys() - found.keys()):
+        problems.append(f"missing: {_some(missing)}")
+    if extra := sorted(found.keys() - wanted.keys()):
+        problems.append(f"not of this network: {_some(extra)}")
+    # the original VAE writes its attention's linear layers as 1×1 convolutions
+    misshapen = [
+        f"{name} is {list(found[name].shape)}, not {list(shape)}"
+        for name, shape in wanted.items()
+        if name in found and found[name].shape not in (shape, (*shape, 1, 1))
+    ]
+    if misshapen:
+        problems.append(f"of another shape: {_some(misshapen)}")
+    if problems:
+        path = next(iter(found.values())).path if found else "the checkpoint"
+        raise CheckpointError(f"{path} does not hold the {network}; {'; '.join(problems)}")
+
+
+def _some(names: list[str], shown: int = 3) -> str:
+    more = len(names) - shown
+    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")

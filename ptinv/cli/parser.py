@@ -1,0 +1,124 @@
+"""What the command line takes. Only the options that are given end up in the namespace, so that a
+method's own defaults hold for the rest. Nothing here waits for torch.
+"""
+
+import argparse
+
+from ..settings import Settings
+
+DEFAULTS = Settings()
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors in one line, exit code 2."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def build() -> argparse.ArgumentParser:
+    parser = Parser(
+        prog="ptinv",
+        description="Text-driven editing of real pictures by Prompt Tuning Inversion.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", parser_class=Parser, metavar="COMMAND")
+    tuned = [_model_options(), _method_options()]
+
+    edit = commands.add_parser("edit", parents=tuned, help="edit a picture")
+    edit.add_argument("picture", metavar="PICTURE")
+    edit.add_argument("prompt", metavar="PROMPT", help='what it should become: "a yellow car"')
+    edit.add_argument("-o", "--output", metavar="OUT.png", required=True)
+
+    reconstruct = commands.add_parser(
+        "reconstruct",
+        parents=tuned,
+        help="invert a picture and walk back without an edit; prints PSNR",
+        description="Prints the PSNR against the picture at the model's size, and the VAE's, which "
+        "is the ceiling. --method also takes ddim (sampling with the prompt alone) and vae.",
+    )
+    reconstruct.add_argument("picture", metavar="PICTURE")
+    reconstruct.add_argument("prompt", metavar="PROMPT", nargs="?", default="")
+    reconstruct.add_argument("-o", "--output", metavar="OUT.png", required=True)
+
+    generate = commands.add_parser("generate", parents=tuned[:1], help="make a picture from noise")
+    generate.add_argument("prompt", metavar="PROMPT")
+    generate.add_argument("-o", "--output", metavar="OUT.png", required=True)
+    _number(generate, "--steps", int, "of DDIM")
+    _number(generate, "--guidance", float, "ω")
+    _number(generate, "--seed", int, "of the noise")
+
+    commands.add_parser("methods", help="list the methods with their defaults")
+    return parser
+
+
+def _model_options() -> argparse.ArgumentParser:
+    group = Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    group.add_argument(
+        "--model",
+        metavar="PATH",
+        help="a diffusers-layout folder or an original .safetensors file of Stable Diffusion v1 "
+        "(default: $PTINV_MODEL, else the embedded tiny model)",
+    )
+    group.add_argument("--tokenizer", metavar="DIR", help="its tokenizer, if not beside the file")
+    group.add_argument("--device", help="cuda or cpu (default: cuda where there is one)")
+    group.add_argument(
+        "--dtype",
+        choices=["float32", "bfloat16", "float16"],
+        help="of the networks (default: float16 on cuda, float32 on the cpu)",
+    )
+    group.add_argument("--quiet", action="store_true", default=False, help="say only what is wrong")
+    return group
+
+
+def _method_options() -> argparse.ArgumentParser:
+    group = Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    group.add_argument("--method", default="pti", help="see `ptinv methods` (default: pti)")
+    group.add_argument("--source", metavar="TEXT", help="what the picture shows (never needed)")
+    group.add_argument("--focus", metavar="WORDS", help="words of the prompt that the mask follows")
+    _number(group, "--eta", float, "η: how much of the target prompt, from 0 to 1")
+    _number(group, "--steps", int, "of DDIM, over the whole schedule")
+    _number(group, "--encode-ratio", float, "how much of the schedule is inverted")
+    _number(group, "--inner-steps", int, "N: tuning iterations at each timestep")
+    _number(group, "--lr", float, "β: the tuning's learning rate")
+    _number(group, "--guidance", float, "ω in tuning and sampling")
+    _number(group, "--inversion-guidance", float, "ω in inversion")
+    _number(group, "--mask-threshold", float, "of the automatic mask")
+    group.add_argument(
+        "--init-embedding",
+        choices=["target", "null", "source"],
+        help="where the tuning starts (default: target)",
+    )
+    masks = group.add_mutually_exclusive_group()
+    masks.add_argument("--mask", metavar="FILE", help="your own mask: white where to edit")
+    masks.add_argument("--no-mask", action="store_true", help="edit everywhere")
+    group.add_argument(
+        "--reweight",
+        metavar="WORD=2",
+        action="append",
+        type=_weight,
+        help="multiply a word's attention (repeatable)",
+    )
+    _number(group, "--seed", int, "of whatever noise a method draws")
+    return group
+
+
+def _number(parser: argparse.ArgumentParser, flag: str, kind: type, meaning: str) -> None:
+    default = getattr(DEFAULTS, flag[2:].replace("-", "_"))
+    parser.add_argument(
+        flag,
+        type=kind,
+        metavar=str(default),
+        default=argparse.SUPPRESS,
+        help=f"{meaning} (default: {default})",
+    )
+
+
+def _weight(text: str) -> tuple[str, float]:
+    word, _, factor = text.rpartition("=")
+    try:
+        if word.strip():
+            return word, float(factor)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not WORD=FACTOR, such as yellow=2")

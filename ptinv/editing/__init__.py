@@ -1,0 +1,1 @@
+"""What an edit plugs into the walk: conditions, attention controls, and masks."""

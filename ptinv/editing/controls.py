@@ -1,0 +1,83 @@
+"""Attention controls: what an edit does to cross-attention, or learns from it.
+
+Each is made for one call of the UNet, from the rung k and the batch's rows (see `sampling.py`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from einops import rearrange, reduce
+from torch import Tensor
+
+from ..attention import Control, Place
+from ..sampling import ControlAt, Rows
+
+
+@dataclass
+class Record:
+    """Adds up the attention that some tokens get, over the heads and layers of one level."""
+
+    level: int
+    rows: list[int]  # of the batch
+    tokens: Sequence[int]  # positions among the 77
+    total: Tensor | None = field(default=None, init=False)  # (rows, height, width)
+
+    def wants(self, place: Place) -> bool:
+        return place.kind == "cross" and place.level == self.level
+
+    def __call__(self, probabilities: Tensor, place: Place) -> Tensor:
+        seen = probabilities.detach()[self.rows][..., list(self.tokens)]
+        seen = reduce(seen, "b heads p n -> b p", "sum")
+        seen = rearrange(seen, "b (h w) -> b h w", h=place.height)
+        self.total = seen if self.total is None else self.total + seen
+        return probabilities
+
+
+@dataclass(frozen=True)
+class Reweight:
+    """Multiplies the attention that tokens get, without normalising again (Prompt-to-Prompt)."""
+
+    rows: list[int]
+    factors: Tensor  # (77,)
+
+    def wants(self, place: Place) -> bool:
+        return place.kind == "cross"
+
+    def __call__(self, probabilities: Tensor, place: Place) -> Tensor:
+        factors = torch.ones(len(probabilities), 1, 1, len(self.factors))
+        factors[self.rows] = self.factors
+        return probabilities * factors.to(probabilities)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Several controls one after the other, each where it wants to be."""
+
+    controls: tuple[Control, ...]
+
+    def wants(self, place: Place) -> bool:
+        return any(control.wants(place) for control in self.controls)
+
+    def __call__(self, probabilities: Tensor, place: Place) -> Tensor:
+        for control in self.controls:
+            if control.wants(place):
+                probabilities = control(probabilities, place)
+        return probabilities
+
+
+def rows_of(branch: str, rows: Rows) -> list[int]:
+    """Which rows of the batch belong to a branch."""
+    return [i for i, name in enumerate(rows) if name == branch]
+
+
+def chained(controls: list[ControlAt]) -> ControlAt | None:
+    """Several controls as one; None if there are none."""
+    if not controls:
+        return None
+    return lambda k, rows: Chain(tuple(control(k, rows) for control in controls))
+
+
+def reweight(factors: Tensor, branch: str = "target") -> ControlAt:
+    """Re-weighting by (77,) factors on one branch, at every step."""
+    return lambda k, rows: Reweight(rows_of(branch, rows), factors)

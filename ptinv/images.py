@@ -1,0 +1,249 @@
+"""Pictures in and out: everything between files, PIL images and tensors.
+
+A picture is an RGB PIL image outside the model and a float32 tensor (1, 3, H, W) in [-1, 1] inside
+it. Whatever can be wrong with a user's picture raises `PictureError`, whose message is one sentence
+fit for the user.
+"""
+
+import math
+import os
+import uuid
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from .errors import InputError
+
+MIN_SIDE = 16  # pixels
+MAX_PIXELS = 64_000_000
+MAX_ASPECT = 8
+FORMATS = {  # by extension: Pillow's name and how it is written
+    ".png": ("PNG", {}),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": "4:4:4"}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": "4:4:4"}),
+    ".webp": ("WEBP", {"quality": 95}),
+}
+
+
+class PictureError(InputError):
+    """A picture, or a place to save one, that cannot be used: what is wrong and what to do."""
+
+
+def open_picture(path: str | Path) -> Image.Image:
+    """The picture in a file, as `to_rgb` makes it; of an animation, the first frame.
+
+    Raises PictureError, naming the file, if it is missing, unreadable, no picture, damaged, or of
+    an unusable size. The size is checked in the header, before any pixel is decoded.
+    """
+    path = Path(path)
+    try:
+        _check_file(path)
+        with _decoding(), Image.open(path) as image:
+            return to_rgb(image)
+    except PictureError as error:
+        raise PictureError(f"{path}: {error}") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A new, plain RGB image of any PIL image: upright by its EXIF, transparency over white.
+
+    Grey of more than 8 bits is scaled to 8: modes I;16 from 0 … 65535, and also I and F if any
+    value is over 255 (these do not tell their range). Colour profiles and metadata are dropped.
+    Raises PictureError if the size is unusable or the pixels cannot be decoded.
+    """
+    _check_size(*image.size)
+    with _decoding():
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
+            # Older Pillows open a 16-bit PNG as mode I.
+            sixteen = upright.mode.startswith("I;16") or image.format == "PNG"
+            upright = _to_8_bit(np.asarray(upright), sixteen)
+        if upright.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in upright.info:
+            upright = _over_white(upright)
+        rgb = upright.convert("RGB")
+    rgb.info = {}
+    return rgb
+
+
+def _check_file(path: Path) -> None:
+    if os.path.isdir(path):
+        raise PictureError("this is a folder; name a picture in it")
+    if not os.path.isfile(path):
+        raise PictureError("there is no regular file of this name; check the path")
+    if os.path.getsize(path) == 0:
+        raise PictureError("the file is empty; use another copy")
+
+
+def _check_size(width: int, height: int) -> None:
+    if min(width, height) < MIN_SIDE:
+        raise PictureError(
+            f"the picture is too small, {width}x{height} pixels; "
+            f"use one of at least {MIN_SIDE} on both sides"
+        )
+    if width * height > MAX_PIXELS:
+        raise _too_many_pixels()
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise PictureError(
+            f"the picture is too elongated, {width}x{height} pixels; "
+            f"crop it to {MAX_ASPECT}:1 or less"
+        )
+
+
+def _too_many_pixels() -> PictureError:
+    limit = MAX_PIXELS // 10**6
+    return PictureError(f"the picture has more than {limit} million pixels; scale it down first")
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Mutes Pillow's warnings and turns all that it raises on a bad picture into PictureError."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (PictureError, MemoryError):
+        raise
+    except PermissionError as error:
+        raise PictureError("the file may not be read; check its permissions") from error
+    except Image.DecompressionBombError as error:
+        raise _too_many_pixels() from error
+    except UnidentifiedImageError as error:
+        raise PictureError(
+            "the file is not a picture of a known format; convert it to PNG or JPEG"
+        ) from error
+    except Exception as error:  # decoders raise almost anything on damaged data
+        raise PictureError(
+            f"the picture is truncated or damaged ({error}); use another copy"
+        ) from error
+
+
+def _to_8_bit(grey: np.ndarray, sixteen: bool) -> Image.Image:
+    low, high = grey.min(), grey.max()
+    if not (low >= 0 and high <= 65535):  # also when either is NaN
+        raise PictureError(
+            f"the grey values go from {low} to {high}, not within 0 to 65535; "
+            "save it as an 8-bit or 16-bit picture"
+        )
+    levels = grey.astype(np.float32)
+    if sixteen or high > 255:
+        levels /= 257  # 65535 = 257 · 255
+    return Image.fromarray(levels.round().astype(np.uint8))
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    if image.mode == "La":
+        image = image.convert("LA")  # the only mode that it converts to
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+
+def fit(size: tuple[int, int], area: int, multiple: int) -> tuple[int, int]:
+    """The (width, height) of about `area` pixels and `size`'s aspect ratio, in whole multiples.
+
+    Raises ValueError unless all the numbers are positive.
+    """
+    width, height = size
+    if min(width, height, area, multiple) <= 0:
+        raise ValueError(f"size {size}, area {area} and multiple {multiple} must all be positive")
+
+    # Each side goes to the multiple nearest in ratio. That makes the larger of the sides' two
+    # ratio errors smallest, which in logarithms is half the sum of the area's and the aspect's.
+    def nearest(side: float) -> int:
+        below = int(side // multiple) * multiple
+        above = below + multiple
+        return below if side**2 < below * above else above
+
+    return nearest(math.sqrt(area * width / height)), nearest(math.sqrt(area * height / width))
+
+
+def resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """`image` at (width, height) by Lanczos resampling; the same pixels if it has that size."""
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """An RGB image as float32 (1, 3, H, W) in [-1, 1]. Raises ValueError for other modes."""
+    if image.mode != "RGB":
+        raise ValueError(f"an RGB image is needed, not {image.mode}; see to_rgb")
+    levels = rearrange(torch.from_numpy(np.array(image)), "h w c -> 1 c h w")
+    return levels.contiguous().float() / 127.5 - 1
+
+
+def to_picture(x: Tensor) -> Image.Image:
+    """The RGB image of a tensor (1, 3, H, W) in [-1, 1], clamped and rounded to the nearest level.
+
+    Raises FloatingPointError if `x` holds NaN or infinity.
+    """
+    if not x.isfinite().all():
+        raise FloatingPointError(
+            "The result is not finite (NaN or infinity); try --dtype float32 or bfloat16."
+        )
+    levels = ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return Image.fromarray(rearrange(levels.cpu(), "1 c h w -> h w c", c=3).numpy())
+
+
+def to_mask(image: Image.Image, size: tuple[int, int]) -> Tensor:
+    """A mask picture (white = edit) averaged over the latent's (w, h) = `size` cells.
+
+    Returns float32 (1, 1, h, w) in [0, 1]. Transparency counts as white.
+    Raises PictureError if the mask is all black, or not a usable picture.
+    """
+    grey = to_rgb(image).convert("L")
+    if grey.getextrema()[1] == 0:
+        raise PictureError("the mask is all black and selects nothing; paint white what to edit")
+    # Mode F: 8 bits would round a small selection in a large cell to nothing.
+    cells = grey.convert("F").resize(size, Image.Resampling.BOX)
+    return rearrange(torch.from_numpy(np.array(cells)) / 255, "h w -> 1 1 h w").clamp(0, 1)
+
+
+def check_output(path: str | Path) -> Path:
+    """`path` as a Path if a picture can be saved there; to be called before any long work.
+
+    Touches nothing. Raises PictureError for an extension that is not in FORMATS, a folder, or a
+    parent folder that is missing or not writable.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise PictureError(f"{path}: a picture's name must end in {', '.join(FORMATS)}")
+    if os.path.isdir(path):
+        raise PictureError(f"{path}: this is a folder; name a file in it")
+    if not os.path.isdir(path.parent):
+        raise PictureError(f"{path}: there is no folder {path.parent}; create it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise PictureError(f"{path}: the folder {path.parent} is not writable; choose another")
+    return path
+
+
+def save_picture(image: Image.Image, path: str | Path, text: dict[str, str] | None = None) -> None:
+    """Writes `image` in the format of `path`'s extension; an old file is replaced only when whole.
+
+    `text` goes into a PNG's text chunks; JPEG and WebP do not take it.
+    Raises PictureError as `check_output` does, and OSError if the writing fails.
+    """
+    path = check_output(path)
+    kind, options = FORMATS[path.suffix.lower()]
+    if kind == "PNG" and text:
+        options = {**options, "pnginfo": _chunks(text)}
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        with open(part, "xb") as file:  # unlike mkstemp, this leaves the mode to the umask
+            image.save(file, format=kind, **options)
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _chunks(text: dict[str, str]) -> PngInfo:
+    chunks = PngInfo()
+    for key, value in text.items():
+        chunks.add_text(key, value)
+    return chunks

@@ -1,0 +1,31 @@
+"""DDIM inversion (Eq. 6): the trajectory z*_0, …, z*_T' that the paper calls the pivot.
+
+The paper walks up without a prompt (ω = 0), so it needs no description of the picture, one call of
+the UNet a step, and the trajectory serves every later prompt.
+"""
+
+import torch
+from torch import Tensor
+
+from ..ddim import Rung
+from ..model import StableDiffusion
+from ..sampling import Progress, silent, walk_up
+
+
+@torch.no_grad()
+def ddim_inversion(
+    model: StableDiffusion,
+    z0: Tensor,
+    rungs: list[Rung],
+    context: Tensor | None = None,
+    guidance: float = 0.0,
+    progress: Progress = silent,
+) -> Tensor:
+    """z_0 (1, c, h, w) -> the trajectory (T'+1, c, h, w), z*_0 first.
+
+    guidance: the forward ω; 0 is unconditional. context: the prompt's, for any other ω.
+    """
+    null = model.embed("")
+    cond = null if context is None else context
+    loop = progress(rungs, "inverting")
+    return torch.cat([z0, *walk_up(model, z0, loop, lambda k: (null, cond), guidance)])

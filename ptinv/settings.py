@@ -1,0 +1,71 @@
+"""The numbers and words that shape an inversion and an edit, with the paper's defaults."""
+
+import math
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+from PIL import Image
+
+from .errors import InputError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of them; a method's row in `methods.py` may have other defaults.
+
+    Raises InputError (a ValueError), naming the setting, for a value out of range.
+    """
+
+    steps: int = 50  # of DDIM, over the whole schedule
+    encode_ratio: float = 0.8  # how much of it is inverted: T' = round(encode_ratio · steps)
+    inner_steps: int = 1  # N, of Adam at each timestep
+    lr: float = 0.1  # β
+    guidance: float = 7.5  # ω in sampling, and so in tuning
+    inversion_guidance: float = 0.0  # ω in inversion
+    init_embedding: Literal["target", "null", "source"] = "target"  # where c_T' starts
+    source: str | None = None  # what the picture shows; no method here needs it
+    eta: float = 0.9  # η of Eq. 9: 0 reconstructs, 1 leaves the tuned embedding out
+    mask: Image.Image | Literal["auto"] | None = "auto"  # white where to edit; None: everywhere
+    focus: str | None = None  # words of the prompt that the automatic mask follows
+    mask_threshold: float = 0.3  # of the automatic mask, relative to the strongest attention
+    reweight: dict[str, float] = field(default_factory=dict)  # word -> factor of its attention
+    seed: int = 0
+
+    def __post_init__(self):
+        check("steps", self.steps, 1, 500, whole=True)
+        check("encode_ratio", self.encode_ratio, 0, 1)
+        check("inner_steps", self.inner_steps, 0, 10_000, whole=True)
+        check("lr", self.lr, 0, math.inf)
+        check("guidance", self.guidance, 0, 100)
+        check("inversion_guidance", self.inversion_guidance, 0, 100)
+        check("eta", self.eta, 0, 1)
+        check("mask_threshold", self.mask_threshold, 0, 1)
+        check("seed", self.seed, 0, 2**63 - 1, whole=True)
+        for word, factor in self.reweight.items():
+            check(f"the weight of {word!r}", factor, 0, 1000)
+        if round(self.encode_ratio * self.steps) == 0:
+            raise InputError(
+                f"encode_ratio {self.encode_ratio} leaves none of the {self.steps} steps; raise it"
+            )
+        if self.init_embedding not in ("target", "null", "source"):
+            raise InputError(
+                f"init_embedding must be target, null or source, not {self.init_embedding!r}"
+            )
+        if self.init_embedding == "source" and not self.source:
+            raise InputError("init_embedding 'source' needs a source text; give one")
+
+
+def check(name: str, value: float, low: float, high: float, whole: bool = False) -> None:
+    """Raises InputError unless low ≤ value ≤ high, and whole if it must be."""
+    right = isinstance(value, int) if whole else isinstance(value, int | float)
+    # the comparison is False for NaN, and so refuses it; infinity is never meant
+    if not (right and low <= value <= high and math.isfinite(value)):
+        kind = "a whole number" if whole else "a number"
+        limits = f"from {low} to {high}" if high < math.inf else f"not below {low}"
+        raise InputError(f"{name} must be {kind} {limits}, not {value!r}")
+
+
+# what an inversion's tensors depend on; the rest can change without inverting or tuning again
+OF_THE_TRAJECTORY = ("steps", "encode_ratio", "inversion_guidance")
+OF_THE_TUNING = ("inner_steps", "lr", "guidance", "init_embedding", "source")
+NAMES = tuple(f.name for f in fields(Settings))

@@ -1,0 +1,117 @@
+"""τ_θ: the prompt's words as tokens, and the CLIP text model that turns them into a context.
+
+Both come from transformers, opened from local files only. What is added here: words are found by
+their tokens (never by splitting at blanks), and whatever a prompt loses on the way is known.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from .errors import InputError
+
+LENGTH = 77  # tokens in a context, with the start and at least one end token
+LITTLE_WORDS = frozenset(
+    "a an the this that these those some and or but with without in on at by of to from for as is "
+    "are into onto over under behind before beside near through across".split()
+)
+SD_V1_TEXT = dict(
+    vocab_size=49408,
+    hidden_size=768,
+    intermediate_size=3072,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    max_position_embeddings=LENGTH,
+    hidden_act="quick_gelu",
+)
+
+
+class TextEncoder(nn.Module):
+    """CLIP's text model, to its last layer norm. Tensor names are those of the checkpoint."""
+
+    def __init__(self, config: dict):
+        super().__init__()
+        self.config = config
+        clip = CLIPTextModel(CLIPTextConfig(**config))
+        # transformers 4 keeps the layers one module deeper than 5; the files have the prefix
+        self.text_model = getattr(clip, "text_model", clip)
+
+    def reset_buffers(self, device: torch.device | str = "cpu") -> None:
+        """Fills the one buffer that no file holds, which is left empty on the meta device."""
+        embeddings = self.text_model.embeddings
+        positions = torch.arange(self.config["max_position_embeddings"], device=device)[None]
+        embeddings.register_buffer("position_ids", positions, persistent=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Token ids (b, 77) -> the context (b, 77, d)."""
+        return self.text_model(input_ids=ids).last_hidden_state
+
+
+class Word(NamedTuple):
+    """One word of a prompt, and where its tokens are among the 77."""
+
+    text: str
+    positions: tuple[int, ...]
+
+
+class Tokenizer:
+    """A prompt as the ids, tokens and words that the model sees.
+
+    folder: holds CLIP's `vocab.json` and `merges.txt`.
+    """
+
+    def __init__(self, folder: Path):
+        self.clip = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+
+    def ids(self, prompts: list[str]) -> Tensor:
+        """(b, 77): start, the prompt, and end tokens to the full length, as SD v1 was trained."""
+        out = self.clip(prompts, padding="max_length", truncation=True, max_length=LENGTH)
+        return torch.tensor(out["input_ids"])
+
+    def words(self, prompt: str) -> list[Word]:
+        """All words of a prompt, lower case, punctuation apart; also those past the 77 tokens."""
+        ids = self.clip(prompt, add_special_tokens=False, verbose=False)["input_ids"]
+        words, start = [], 0
+        for end, token in enumerate(self.clip.convert_ids_to_tokens(ids), start=1):
+            if token.endswith("</w>"):
+                text = self.clip.decode(ids[start:end]).strip()
+                words.append(Word(text, tuple(range(start + 1, end + 1))))  # the start token is 0
+                start = end
+        return words
+
+    def lost(self, prompt: str) -> list[str]:
+        """The words of a prompt that the model never sees, because they are past the 77 tokens."""
+        return [word.text for word in self.words(prompt) if word.positions[-1] > LENGTH - 2]
+
+    def find(self, phrase: str, prompt: str) -> list[int]:
+        """The positions, among the prompt's 77 tokens, of every word of a phrase.
+
+        Raises InputError naming the word that is not in the prompt, and those that are.
+        """
+        words = [word for word in self.words(prompt) if word.positions[-1] <= LENGTH - 2]
+        found = []
+        for wanted in self.words(phrase):
+            positions = [i for word in words if word.text == wanted.text for i in word.positions]
+            if not positions:
+                there = ", ".join(dict.fromkeys(word.text for word in words))
+                raise InputError(f'"{wanted.text}" is not in the prompt; its words are: {there}')
+            found += positions
+        return sorted(set(found))
+
+
+def noun_phrase(words: list[str]) -> list[str]:
+    """The first noun phrase of a prompt, as far as a list of little words can tell.
+
+    "a yellow car on the grass" -> yellow car. Articles and prepositions end it once it has begun.
+    """
+    phrase: list[str] = []
+    for word in words:
+        if word in LITTLE_WORDS or not word[0].isalnum():
+            if phrase:
+                break
+        else:
+            phrase.append(word)
+    return phrase

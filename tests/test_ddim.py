@@ -1,0 +1,320 @@
+"""The arithmetic of diffusion, one provable sentence a test; reads from top to bottom.
+
+ᾱ is the share of the picture's energy that is left; ε the noise, or a prediction of it. Most tests
+are in float64, where an algebraic identity holds to 1e-12 and nothing hides behind a tolerance.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from data.fill import draw
+from torch import Tensor
+
+from ptinv import ddim
+
+with np.load(Path(__file__).parent / "data" / "golden_sd14.npz") as file:
+    GOLDEN = {name: torch.from_numpy(file[name]) for name in file if name.startswith("ddim.")}
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def random_alphas(count: int, seed: int = 0) -> list[float]:
+    table = ddim.alphas_cumprod()
+    generator = torch.Generator().manual_seed(seed)
+    return table[torch.randint(len(table), (count,), generator=generator)].tolist()
+
+
+def assert_close(a: Tensor, b: Tensor, tolerance: float = 1e-12) -> None:
+    torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+
+
+# The schedule
+
+
+def test_alphas_are_those_of_stable_diffusion():
+    """The picture fades monotonically, from 99.9 % of its energy to half a percent."""
+    table = ddim.alphas_cumprod()
+    assert_close(table, GOLDEN["ddim.alphas_cumprod"], 1e-6)
+    assert (table.diff() < 0).all()
+    assert table[0].item() == pytest.approx(0.99915)
+    assert table[-1].item() == pytest.approx(0.0046601)
+
+
+@pytest.mark.parametrize("steps", [10, 20, 50])
+def test_timesteps_are_those_of_stable_diffusion(steps):
+    """Evenly spaced, noisiest first, always ending at 1."""
+    assert ddim.timesteps(steps) == GOLDEN[f"ddim.timesteps.{steps}"].tolist()
+
+
+def test_from_1_to_500_steps_stay_within_the_schedule():
+    for steps in range(1, 501):
+        visited = ddim.timesteps(steps)
+        assert len(visited) == steps
+        assert visited[-1] == 1
+        assert visited[0] < ddim.TRAIN_STEPS
+
+
+@pytest.mark.parametrize("steps", [-1, 0, 501])
+def test_any_other_number_of_steps_is_refused(steps):
+    with pytest.raises(ValueError, match=str(steps)):
+        ddim.timesteps(steps)
+    with pytest.raises(ValueError, match="steps"):
+        ddim.ladder(steps)
+
+
+def test_a_ladder_has_a_rung_for_each_step_and_each_stands_on_the_one_below():
+    rungs = ddim.ladder(50)
+    table = ddim.alphas_cumprod().tolist()
+    assert [rung.k for rung in rungs] == list(range(1, 51))
+    assert [rung.t for rung in reversed(rungs)] == ddim.timesteps(50)
+    assert [rung.alpha for rung in rungs] == [table[rung.t] for rung in rungs]
+    assert [rung.alpha_prev for rung in rungs[1:]] == [rung.alpha for rung in rungs[:-1]]
+
+
+def test_the_lowest_rung_stands_on_the_first_alpha_not_on_1():
+    """Even the cleanest latent holds a trace of noise: Stable Diffusion never takes ᾱ to be 1."""
+    assert ddim.ladder(50)[0].alpha_prev == ddim.alphas_cumprod()[0].item()
+
+
+def test_an_encode_ratio_of_0_8_keeps_the_cleaner_40_of_50_rungs():
+    """Inverting less than the whole way keeps more of the picture, and costs less."""
+    rungs = ddim.ladder(50, encode_ratio=0.8)
+    assert len(rungs) == 40
+    assert rungs[-1].t == 781
+    assert rungs == ddim.ladder(50)[:40]
+
+
+@pytest.mark.parametrize("encode_ratio", [0, 0.001, -0.5, 1.1, float("nan")])
+def test_an_encode_ratio_that_leaves_no_rung_or_is_above_1_is_refused(encode_ratio):
+    with pytest.raises(ValueError, match="encode ratio"):
+        ddim.ladder(50, encode_ratio)
+
+
+# Eq. 1: adding noise in one go, and taking it away again
+
+
+def test_noise_adds_to_the_picture_so_that_energies_sum_to_1():
+    """√ᾱ and √(1-ᾱ) are the legs of a right triangle: unit variance stays unit variance."""
+    one, zero = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    for alpha in random_alphas(10):
+        picture = ddim.add_noise(one, zero, alpha)
+        noise = ddim.add_noise(zero, one, alpha)
+        assert_close(picture**2, alpha * one)
+        assert_close(picture**2 + noise**2, one)
+
+
+def test_predict_z0_undoes_add_noise():
+    z0, noise = normal(2, 4, 3, 5, seed=1), normal(2, 4, 3, 5, seed=2)
+    for alpha in random_alphas(10):
+        assert_close(ddim.predict_z0(ddim.add_noise(z0, noise, alpha), noise, alpha), z0)
+
+
+def test_an_alpha_for_each_row_equals_row_by_row():
+    """Training draws another noise level for each picture of a batch."""
+    alphas = ddim.alphas_cumprod()[[3, 500, 999]].double()
+    a, b = normal(3, 4, 2, 5, seed=1), normal(3, 4, 2, 5, seed=2)
+    for function in (ddim.add_noise, ddim.predict_z0):
+        rows = [function(a[i], b[i], alphas[i].item()) for i in range(3)]
+        assert torch.equal(function(a, b, alphas), torch.stack(rows))
+
+
+# Eqs. 4 and 6: the DDIM step, down and up
+
+
+@pytest.mark.parametrize("name", [name for name in GOLDEN if name.startswith("ddim.step.")])
+def test_a_step_down_is_that_of_stable_diffusion(name):
+    *_, steps, t = name.split(".")
+    rung = next(rung for rung in ddim.ladder(int(steps)) if rung.t == int(t))
+    z, eps = (torch.from_numpy(draw(f"golden/ddim_{x}", (1, 4, 8, 8))) for x in ("z", "eps"))
+    # float32, whose mantissa has 24 bits, on both sides: a few roundings of 6e-8
+    assert_close(ddim.step(z, eps, rung.alpha, rung.alpha_prev), GOLDEN[name], 1e-6)
+
+
+def test_a_step_keeps_the_picture_and_the_noise_and_changes_their_mixture():
+    z0, noise = normal(1, 4, 3, 5, seed=1), normal(1, 4, 3, 5, seed=2)
+    for here, there in zip(random_alphas(10, seed=1), random_alphas(10, seed=2), strict=True):
+        z = ddim.add_noise(z0, noise, here)
+        assert_close(ddim.step(z, noise, here, there), ddim.add_noise(z0, noise, there))
+
+
+def test_a_step_and_its_inverse_are_the_identity_for_the_same_eps():
+    """So all the error of an inversion comes from ε being another at the step's other end."""
+    z, eps = normal(1, 4, 3, 5, seed=1), normal(1, 4, 3, 5, seed=2)
+    for here, there in zip(random_alphas(20, seed=1), random_alphas(20, seed=2), strict=True):
+        assert_close(ddim.step(ddim.step(z, eps, here, there), eps, there, here), z)
+
+
+def test_two_steps_compose_to_one_for_the_same_eps():
+    """So small steps only matter because ε changes along the way."""
+    z, eps = normal(1, 4, 3, 5, seed=1), normal(1, 4, 3, 5, seed=2)
+    for seed in range(10):
+        here, between, there = random_alphas(3, seed)
+        twice = ddim.step(ddim.step(z, eps, here, between), eps, between, there)
+        assert_close(twice, ddim.step(z, eps, here, there))
+
+
+def test_a_step_between_equal_ends_is_the_identity():
+    z, eps = normal(1, 4, 3, 5, seed=1), normal(1, 4, 3, 5, seed=2)
+    for alpha in random_alphas(10):
+        assert_close(ddim.step(z, eps, alpha, alpha), z)
+
+
+# Eq. 5: classifier-free guidance
+
+
+def test_guidance_of_0_is_unconditional_and_of_1_conditional_to_the_bit():
+    null, cond = normal(2, 4, 3, 5, seed=1).float(), normal(2, 4, 3, 5, seed=2).float()
+    assert torch.equal(ddim.guide(null, cond, 0.0), null)
+    assert torch.equal(ddim.guide(null, cond, 1.0), cond)
+
+
+def test_guidance_of_7_5_goes_beyond_the_condition():
+    null, cond = normal(2, 4, 3, 5, seed=1), normal(2, 4, 3, 5, seed=2)
+    assert_close(ddim.guide(null, cond, 7.5), null + 7.5 * (cond - null))
+
+
+@pytest.mark.parametrize("guidance", [-1.0, 0.0, 0.3, 0.5, 1.0, 7.5, 100.0])
+def test_guidance_of_any_strength_leaves_equal_predictions_alone_to_the_bit(guidance):
+    """A prompt that changes nothing edits nothing."""
+    eps = normal(2, 4, 3, 5).float()
+    assert torch.equal(ddim.guide(eps, eps.clone(), guidance), eps)
+
+
+# The whole walk, with a perfect denoiser
+
+
+MEAN, DEVIATION = 2.0, 0.5
+
+
+def perfect_eps(z: Tensor, alpha: float) -> Tensor:
+    """E[ε | z_t], what a network would learn from data whose elements are N(MEAN, DEVIATION²).
+
+    z_t is Gaussian too, with mean √ᾱ MEAN and variance ᾱ DEVIATION² + 1-ᾱ; its covariance with ε
+    is √(1-ᾱ).
+    """
+    variance = alpha * DEVIATION**2 + 1 - alpha
+    return (1 - alpha) ** 0.5 * (z - alpha**0.5 * MEAN) / variance
+
+
+def invert(z: Tensor, rungs: list[ddim.Rung]) -> Tensor:
+    for rung in rungs:
+        z = ddim.step(z, perfect_eps(z, rung.alpha), rung.alpha_prev, rung.alpha)
+    return z
+
+
+def sample(z: Tensor, rungs: list[ddim.Rung]) -> Tensor:
+    for rung in reversed(rungs):
+        z = ddim.step(z, perfect_eps(z, rung.alpha), rung.alpha, rung.alpha_prev)
+    return z
+
+
+def test_going_up_the_ladder_and_down_again_errs_less_the_more_steps():
+    """Five times the steps, about a fifth of the error: DDIM is a first-order method."""
+    data = MEAN + DEVIATION * normal(1000)
+    errors = []
+    for steps in (10, 50, 250):
+        rungs = ddim.ladder(steps)
+        errors.append((sample(invert(data, rungs), rungs) - data).abs().max().item())
+    assert errors[1] < errors[0] / 3
+    assert errors[2] < errors[1] / 3
+    assert errors[2] < 0.1 * DEVIATION
+
+
+def test_inverting_data_gives_noise():
+    noise = invert(MEAN + DEVIATION * normal(20_000), ddim.ladder(250))
+    # at the top ᾱ is not quite 0: a trace of the data is left there
+    trace = ddim.ladder(250)[-1].alpha ** 0.5 * MEAN
+    assert noise.mean().item() == pytest.approx(trace, abs=0.03)
+    assert noise.std().item() == pytest.approx(1, abs=0.03)
+
+
+def test_sampling_from_noise_gives_data():
+    rungs = ddim.ladder(250)
+    data = sample(ddim.add_noise(torch.tensor(MEAN), normal(20_000), rungs[-1].alpha), rungs)
+    assert data.mean().item() == pytest.approx(MEAN, abs=0.03)
+    assert data.std().item() == pytest.approx(DEVIATION, abs=0.03)
+
+
+# Eq. 2: the ancestral step, which adds fresh noise
+
+
+def posterior(z: Tensor, z0: Tensor, alpha_from: float, alpha_to: float) -> tuple[Tensor, float]:
+    """Mean and variance of q(z_to | z_from, z_0), by Bayes' rule from Eq. 1 alone.
+
+    Prior z_to ~ N(√ᾱ_to z_0, 1-ᾱ_to); likelihood z_from ~ N(√a z_to, 1-a), where a = ᾱ_from/ᾱ_to.
+    Precisions add, and the mean is weighted by them.
+    """
+    a = alpha_from / alpha_to
+    variance = 1 / (1 / (1 - alpha_to) + a / (1 - a))
+    mean = variance * (alpha_to**0.5 * z0 / (1 - alpha_to) + a**0.5 * z / (1 - a))
+    return mean, variance
+
+
+def test_the_ancestral_step_has_the_mean_and_variance_of_the_true_posterior():
+    """Given the true noise, it draws from what the forward process leaves open."""
+    z0, noise, fresh = (normal(2, 4, 3, 5, seed=seed) for seed in range(3))
+    for rung in ddim.ladder(50):
+        ends = rung.alpha, rung.alpha_prev
+        z = ddim.add_noise(z0, noise, rung.alpha)
+        sigma = ddim.ancestral_sigma(*ends)
+        mean, variance = posterior(z, z0, *ends)
+        assert_close(ddim.step(z, noise, *ends, sigma, torch.zeros_like(z)), mean, 1e-10)
+        assert sigma**2 == pytest.approx(variance, rel=1e-10)
+        assert_close(ddim.step(z, noise, *ends, sigma, fresh), mean + sigma * fresh, 1e-10)
+
+
+def test_ancestral_sampling_gives_the_same_data():
+    rungs = ddim.ladder(250)
+    z = ddim.add_noise(torch.tensor(MEAN), normal(20_000), rungs[-1].alpha)
+    for rung in reversed(rungs):
+        ends, fresh = (rung.alpha, rung.alpha_prev), normal(20_000, seed=rung.k)
+        z = ddim.step(z, perfect_eps(z, rung.alpha), *ends, ddim.ancestral_sigma(*ends), fresh)
+    assert z.mean().item() == pytest.approx(MEAN, abs=0.03)
+    assert z.std().item() == pytest.approx(DEVIATION, abs=0.03)
+
+
+def test_a_sigma_without_noise_is_refused():
+    z = normal(1, 4, 3, 5)
+    with pytest.raises(ValueError, match="needs the noise"):
+        ddim.step(z, z, 0.5, 0.6, sigma=0.1)
+
+
+@pytest.mark.parametrize("sigma", [-0.1, 0.64])
+def test_a_sigma_outside_the_noise_at_the_destination_is_refused(sigma):
+    """1-ᾱ = 0.4 of the energy is noise there, a deviation of 0.632: no more can be fresh."""
+    z = normal(1, 4, 3, 5)
+    with pytest.raises(ValueError, match="sigma must be between"):
+        ddim.step(z, z, 0.5, 0.6, sigma=sigma, noise=z)
+    ddim.step(z, z, 0.5, 0.6, sigma=0.63, noise=z)
+
+
+# What the rest of the project relies on
+
+
+def test_inputs_are_left_as_they_were():
+    z, eps, noise = inputs = [normal(2, 4, 3, 5, seed=seed) for seed in range(3)]
+    alphas = torch.tensor([0.3, 0.7], dtype=torch.float64)
+    before = [x.clone() for x in (*inputs, alphas)]
+    ddim.add_noise(z, noise, alphas)
+    ddim.predict_z0(z, eps, alphas)
+    ddim.step(z, eps, alphas, alphas)
+    ddim.step(z, eps, 0.5, 0.6, sigma=0.1, noise=noise)
+    ddim.guide(z, eps, 7.5)
+    assert all(torch.equal(a, b) for a, b in zip((*inputs, alphas), before, strict=True))
+
+
+def test_gradients_flow_through_guidance_and_step():
+    """Prompt tuning differentiates the landing point of a guided step by the condition's ε."""
+    z, null, cond = (normal(1, 4, 3, 5, seed=seed).requires_grad_() for seed in range(3))
+    here, there, guidance = 0.3, 0.4, 7.5
+    ddim.step(z, ddim.guide(null, cond, guidance), here, there).sum().backward()
+    by_z = (there / here) ** 0.5
+    by_eps = (1 - there) ** 0.5 - by_z * (1 - here) ** 0.5
+    assert_close(z.grad, torch.full_like(z, by_z))
+    assert_close(null.grad, torch.full_like(z, by_eps * (1 - guidance)))
+    assert_close(cond.grad, torch.full_like(z, by_eps * guidance))

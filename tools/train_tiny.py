@@ -1,0 +1,343 @@
+"""Trains the embedded model from scratch: first the VAE, then UNet and text encoder together.
+
+It learns the world of `scenes.py` through ptinv's own networks, as Stable Diffusion was trained:
+ε-prediction on the latents of captioned pictures, a tenth of the captions empty so that guidance
+has something to push away from, and an average of the weights kept for sampling.
+
+    python tools/train_tiny.py weights/tiny --work runs/tiny      # about 100 minutes on 2 cores
+
+Stop it at any time: called again with the same --work folder, it goes on from its last checkpoint.
+"""
+
+import argparse
+import copy
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import scenes
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ptinv import ddim
+from ptinv.text import TextEncoder, Tokenizer
+from ptinv.unet import UNet, UNetConfig
+from ptinv.vae import VAE, VAEConfig
+
+VAE_TABLE = VAEConfig(channels=(32, 64, 128), layers=1, groups=8)
+UNET_TABLE = UNetConfig(
+    channels=(64, 128, 192),
+    attends=(False, True, True),
+    layers=1,
+    heads=4,
+    context_channels=128,
+    groups=16,
+    trained_size=32,
+)
+START, END = "<|startoftext|>", "<|endoftext|>"
+CHECKPOINT_EVERY = 100
+
+
+def text_table(vocab_size: int) -> dict:
+    """The text encoder's configuration: CLIP's, two layers deep and 128 wide."""
+    return dict(
+        vocab_size=vocab_size,
+        hidden_size=UNET_TABLE.context_channels,
+        intermediate_size=512,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=77,
+        hidden_act="quick_gelu",
+        bos_token_id=vocab_size - 2,
+        eos_token_id=vocab_size - 1,
+        pad_token_id=vocab_size - 1,
+    )
+
+
+def byte_pair_merges(words: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Merges that make each of `words` one token, in the order in which BPE applies them."""
+    merges: dict[tuple[str, str], int] = {}
+    for word in words:
+        pieces = [*word[:-1], word[-1] + "</w>"]
+        while pairs := [p for p in zip(pieces, pieces[1:], strict=False) if p in merges]:
+            pieces = merge(pieces, min(pairs, key=merges.__getitem__))
+        while len(pieces) > 1:
+            pair = (pieces[0], pieces[1])
+            merges[pair] = len(merges)
+            pieces = merge(pieces, pair)
+    return list(merges)
+
+
+def merge(pieces: list[str], pair: tuple[str, str]) -> list[str]:
+    """`pieces` with every occurrence of `pair` joined, from the left."""
+    out = []
+    for piece in pieces:
+        if out and (out[-1], piece) == pair:
+            out[-1] += piece
+        else:
+            out.append(piece)
+    return out
+
+
+def byte_letters() -> list[str]:
+    """The 256 letters in which CLIP's BPE spells bytes: unprintable ones come after 255."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    return [chr(b) for b in printable] + [chr(256 + i) for i in range(256 - len(printable))]
+
+
+def write_tokenizer(folder: Path) -> list[str]:
+    """A tokenizer in CLIP's format for the words of the scenes; returns its tokens in order."""
+    merges = byte_pair_merges(scenes.WORDS)
+    letters = byte_letters()
+    pieces = letters + [letter + "</w>" for letter in letters] + [a + b for a, b in merges]
+    tokens = [*dict.fromkeys(pieces), START, END]
+    folder.mkdir(parents=True, exist_ok=True)
+    vocab = {token: i for i, token in enumerate(tokens)}
+    (folder / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n")
+    special = dict(bos_token=START, eos_token=END, unk_token=END, pad_token=END)
+    settings = dict(tokenizer_class="CLIPTokenizer", model_max_length=77, do_lower_case=True)
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | special, indent=2))
+    (folder / "special_tokens_map.json").write_text(json.dumps(special, indent=2))
+    return tokens
+
+
+def pictures(count: int, seed: int) -> tuple[Tensor, list[str]]:
+    """`count` training scenes: pixels as bytes (count, 3, 128, 128), and a caption for each."""
+    pixels, captions = torch.empty(count, 3, 128, 128, dtype=torch.uint8), []
+    for i in tqdm(range(count), desc="drawing"):
+        rng = scenes.split_rng("train", seed, i)
+        scene = scenes.random_scene(rng)
+        pixels[i] = torch.from_numpy(np.array(scenes.draw(scene))).permute(2, 0, 1)
+        captions.append(scenes.caption(scene, rng))
+    return pixels, captions
+
+
+def to_float(pixels: Tensor) -> Tensor:
+    return pixels.float() / 127.5 - 1
+
+
+def fit(
+    name: str,
+    networks: nn.Module,
+    loss_at: Callable[[int], Tensor],
+    steps: int,
+    lr: float,
+    average_decay: float,
+    args: argparse.Namespace,
+) -> nn.Module:
+    """Minimises `loss_at(step)` with AdamW, a warm-up and a cosine; returns the averaged weights.
+
+    Every step draws its batch from its own seed, so a run that was stopped goes on as if it had not
+    been.
+    """
+    networks.to(args.device, memory_format=torch.channels_last).train()
+    average = copy.deepcopy(networks).requires_grad_(False)
+    optimizer = torch.optim.AdamW(networks.parameters(), lr, betas=(0.9, 0.99), weight_decay=0.01)
+    path, start = args.work / f"{name}.pt", 0
+    if path.exists():
+        state = torch.load(path, map_location=args.device, weights_only=True)
+        networks.load_state_dict(state["networks"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        start = state["step"]
+    bar = tqdm(range(start, steps), desc=name, initial=start, total=steps)
+    running = None
+    for step in bar:
+        warm_up, cosine = min(1, (step + 1) / 100), 0.5 + 0.5 * np.cos(np.pi * step / steps)
+        optimizer.param_groups[0]["lr"] = lr * warm_up * max(cosine, 0.01)
+        with torch.autocast(args.device, dtype=torch.bfloat16):
+            loss = loss_at(step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(networks.parameters(), 1.0)
+        optimizer.step()
+        decay = min(average_decay, (step + 1) / (step + 10))
+        for mean, weight in zip(average.parameters(), networks.parameters(), strict=True):
+            mean.lerp_(weight.detach(), 1 - decay)
+        value = loss.item()
+        running = value if running is None else 0.98 * running + 0.02 * value
+        bar.set_postfix(loss=f"{running:.4f}")
+        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == steps:
+            state = dict(
+                networks=networks.state_dict(),
+                average=average.state_dict(),
+                optimizer=optimizer.state_dict(),
+                step=step + 1,
+            )
+            torch.save(state, path.with_suffix(".partial"))
+            os.replace(path.with_suffix(".partial"), path)
+    return average.eval()
+
+
+def train_vae(args: argparse.Namespace) -> VAE:
+    """L1 and L2 to the picture, and a slight pull of the latents towards a unit Gaussian."""
+    vae = VAE(VAE_TABLE)
+    pixels, _ = pictures(args.vae_pictures, args.seed)
+
+    def loss_at(step: int) -> Tensor:
+        g = torch.Generator().manual_seed(args.seed * 1_000_003 + step)
+        rows = torch.randint(len(pixels), (24,), generator=g)
+        corners = torch.randint(65, (24, 2), generator=g).tolist()
+        crops = [
+            pixels[row, :, y : y + 64, x : x + 64]
+            for row, (y, x) in zip(rows, corners, strict=True)
+        ]
+        x = to_float(torch.stack(crops)).to(args.device, memory_format=torch.channels_last)
+        mean, logvar = vae.encode(x)
+        noise = torch.randn(mean.shape, generator=g).to(args.device)
+        y = vae.decode(mean + (0.5 * logvar).exp() * noise)
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+        return F.l1_loss(y, x) + F.mse_loss(y, x) + 1e-4 * kl
+
+    return fit("vae", vae, loss_at, args.vae_steps, 1e-3, 0.995, args)
+
+
+@torch.no_grad()
+def encoded(vae: VAE, args: argparse.Namespace) -> tuple[Tensor, list[str]]:
+    """The latents (count, c, h, w) of the UNet's training pictures, unscaled, and captions."""
+    pixels, captions = pictures(args.unet_pictures, args.seed)
+    latents = []
+    with torch.autocast(args.device, dtype=torch.bfloat16):
+        for batch in tqdm(pixels.split(50), desc="encoding"):
+            latents.append(vae.encode(to_float(batch).to(args.device))[0].float().cpu())
+    return torch.cat(latents), captions
+
+
+def train_unet(
+    latents: Tensor, captions: list[str], tokens: list[str], args: argparse.Namespace
+) -> tuple[UNet, TextEncoder]:
+    """The loss of DDPM (L_simple): the mean squared error of the predicted noise."""
+    unet, text_encoder = UNet(UNET_TABLE), TextEncoder(text_table(len(tokens)))
+    unet.conv_out.weight.data.zero_()
+    # pieces of words are never trained; at zero they say nothing, and can be told from known words
+    known = {START, END, *(word + "</w>" for word in scenes.WORDS)}
+    unknown = torch.tensor([token not in known for token in tokens])
+    text_encoder.text_model.embeddings.token_embedding.weight.data[unknown] = 0
+    ids = Tokenizer(args.out / "tokenizer").ids([*captions, ""])
+    alphas_cumprod, batch = ddim.alphas_cumprod().to(args.device), args.batch
+
+    def loss_at(step: int) -> Tensor:
+        g = torch.Generator().manual_seed(args.seed * 1_000_003 + step)
+        rows = torch.randint(len(captions), (batch,), generator=g)
+        z0 = latents[rows].to(args.device)
+        rows[torch.rand(batch, generator=g) < 0.1] = len(captions)  # the empty caption
+        # one timestep from each of `batch` equal parts: less noise in the loss than from all of it
+        spread = (torch.arange(batch) + torch.rand(batch, generator=g)) / batch
+        t = (spread * ddim.TRAIN_STEPS).long().to(args.device)
+        noise = torch.randn(z0.shape, generator=g).to(args.device)
+        z = ddim.add_noise(z0, noise, alphas_cumprod[t])
+        eps = unet(z, t, text_encoder(ids[rows].to(args.device)))
+        return F.mse_loss(eps, noise)
+
+    both = nn.ModuleList([unet, text_encoder])
+    unet, text_encoder = fit("unet", both, loss_at, args.unet_steps, 6e-4, 0.999, args)
+    return unet, text_encoder
+
+
+def write_folder(
+    out: Path, vae: VAE, unet: UNet, text_encoder: TextEncoder, scale: float, tokens: list[str]
+) -> None:
+    """The model in diffusers' folder layout, weights in float16."""
+
+    def write(folder: str, config: dict, network: nn.Module | None = None, file: str = "") -> None:
+        (out / folder).mkdir(parents=True, exist_ok=True)
+        name = "scheduler_config.json" if network is None else "config.json"
+        (out / folder / name).write_text(json.dumps(config, indent=2) + "\n")
+        if network is not None:
+            state = {k: v.half().cpu().contiguous() for k, v in network.state_dict().items()}
+            save_file(state, out / folder / file, metadata={"format": "pt"})
+
+    v, u = vae.config, unet.config
+    vae_config = dict(
+        _class_name="AutoencoderKL",
+        act_fn="silu",
+        block_out_channels=v.channels,
+        down_block_types=["DownEncoderBlock2D"] * len(v.channels),
+        up_block_types=["UpDecoderBlock2D"] * len(v.channels),
+        in_channels=3,
+        out_channels=3,
+        latent_channels=v.latent_channels,
+        layers_per_block=v.layers,
+        norm_num_groups=v.groups,
+        sample_size=128,
+        scaling_factor=scale,
+    )
+    unet_config = dict(
+        _class_name="UNet2DConditionModel",
+        act_fn="silu",
+        attention_head_dim=u.heads,  # diffusers' name for the number of heads
+        block_out_channels=u.channels,
+        cross_attention_dim=u.context_channels,
+        down_block_types=["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in u.attends],
+        up_block_types=["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in u.attends[::-1]],
+        in_channels=u.latent_channels,
+        out_channels=u.latent_channels,
+        layers_per_block=u.layers,
+        norm_num_groups=u.groups,
+        sample_size=u.trained_size,
+    )
+    scheduler_config = dict(
+        _class_name="DDIMScheduler",
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        num_train_timesteps=ddim.TRAIN_STEPS,
+        prediction_type="epsilon",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+    text_config = text_table(len(tokens)) | dict(
+        architectures=["CLIPTextModel"], model_type="clip_text_model"
+    )
+    write("vae", vae_config, vae, "diffusion_pytorch_model.safetensors")
+    write("unet", unet_config, unet, "diffusion_pytorch_model.safetensors")
+    write("text_encoder", text_config, text_encoder, "model.safetensors")
+    write("scheduler", scheduler_config)
+    index = dict(
+        _class_name="StableDiffusionPipeline",
+        vae=["diffusers", "AutoencoderKL"],
+        unet=["diffusers", "UNet2DConditionModel"],
+        text_encoder=["transformers", "CLIPTextModel"],
+        tokenizer=["transformers", "CLIPTokenizer"],
+        scheduler=["diffusers", "DDIMScheduler"],
+        safety_checker=[None, None],
+        feature_extractor=[None, None],
+        requires_safety_checker=False,
+    )
+    (out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, help="folder to write the model to")
+    parser.add_argument("--work", type=Path, default=Path("runs/tiny"), help="for checkpoints")
+    parser.add_argument("--vae-steps", type=int, default=3600)
+    parser.add_argument("--unet-steps", type=int, default=6400)
+    parser.add_argument("--vae-pictures", type=int, default=6000)
+    parser.add_argument("--unet-pictures", type=int, default=20000)
+    parser.add_argument("--batch", type=int, default=16, help="of the UNet")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args(argv)
+
+    args.work.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(args.seed)
+    tokens = write_tokenizer(args.out / "tokenizer")
+    vae = train_vae(args)
+    latents, captions = encoded(vae, args)
+    scale = 1 / latents.std().item()
+    unet, text_encoder = train_unet(latents * scale, captions, tokens, args)
+    write_folder(args.out, vae, unet, text_encoder, scale, tokens)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
