@@ -214,29 +214,31 @@ def _open_file(path: Path) -> Checkpoint:
 
 
 def _refuse_other_files(path: Path, found: Entries) -> None:
-    first = found.get("model.diffusion_model.input_blocks.0.0.weight")
-    context = found.get(
-        "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
-    )
+    inputs = _width(found, "input_blocks.0.0.weight")
+    context = _width(found, "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight")
     kind = None
     if any(key.startswith("conditioner.embedders.") for key in found):
         kind = "Stable Diffusion XL"
     elif "v_pred" in found:
         kind = "a model that predicts v, not noise"
-    elif first is None:
+    elif inputs is None:
         kind = "not a whole checkpoint in the original layout: it has no UNet"
         if any(key.startswith(("down_blocks.", "encoder.", "text_model.")) for key in found):
             kind += " under the original names (to open diffusers' layout, give the whole folder)"
-    elif first.shape[1] == 9:
+    elif inputs == 9:
         kind = "an inpainting model (its UNet has 9 input channels)"
-    elif first.shape[1] != 4:
-        kind = f"a model whose UNet has {first.shape[1]} input channels"
-    elif any(key.startswith("cond_stage_model.model.") for key in found) or (
-        context is not None and context.shape[1] == 1024
-    ):
+    elif inputs != 4:
+        kind = f"a model whose UNet has {inputs} input channels"
+    elif context == 1024 or any(key.startswith("cond_stage_model.model.") for key in found):
         kind = "Stable Diffusion 2"
     if kind:
         raise CheckpointError(f"{path} is {kind}; only Stable Diffusion v1 can be opened")
+
+
+def _width(found: Entries, name: str) -> int | None:
+    """How many channels one of the UNet's layers takes in; None if there is no such layer."""
+    entry = found.get("model.diffusion_model." + name)
+    return entry and next(iter(entry.shape[1:]), 0)
 
 
 def fill(network: nn.Module, found: Entries, device: torch.device, dtype: torch.dtype) -> None:

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,18 @@ def test_places_that_cannot_be_written(tmp_path, capsys):
     _refused(capsys, source, tmp_path / "no" / "out.safetensors", "no folder")
     (tmp_path / "out.safetensors").mkdir()
     _refused(capsys, source, tmp_path / "out.safetensors", "cannot write")
+
+
+def test_the_training_callback_that_sd_v1_4_names_is_not_imported(tmp_path, monkeypatch, capsys):
+    name = "pytorch_lightning.callbacks.model_checkpoint"
+    callback = type("ModelCheckpoint", (), {"__module__": name})
+    for part in ("pytorch_lightning", "pytorch_lightning.callbacks", name):
+        module = types.ModuleType(part)
+        module.ModelCheckpoint = callback
+        monkeypatch.setitem(sys.modules, part, module)
+    source, out = tmp_path / "model.ckpt", tmp_path / "model.safetensors"
+    torch.save({"callbacks": {callback: {"best": 0.1}}, "state_dict": {"w": WEIGHT}}, source)
+    for part in ("pytorch_lightning", "pytorch_lightning.callbacks", name):
+        monkeypatch.setitem(sys.modules, part, None)  # an import would fail
+    assert convert_checkpoint.main([str(source), str(out)]) == 0
+    assert torch.equal(load_file(out)["w"], WEIGHT)

@@ -27,6 +27,14 @@ LEFT_OUT = re.compile(
 )
 
 
+class Inert:
+    """Stands for a class that a checkpoint only names; the real one is not imported."""
+
+
+# the training callback by which the original sd-v1-4.ckpt files its best score
+NAMED_ONLY = [(Inert, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint")]
+
+
 class ConversionError(Exception):
     """Why a checkpoint was not converted, in a sentence."""
 
@@ -39,8 +47,8 @@ def read(path: Path) -> dict:
         raise ConversionError(f"{path} is a safetensors file already")
     try:
         mmap = zipfile.is_zipfile(path)  # files of before PyTorch 1.6 are not, and cannot be mapped
-        with warnings.catch_warnings():  # about pickles that are then refused
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(), torch.serialization.safe_globals(NAMED_ONLY):
+            warnings.simplefilter("ignore")  # about pickles that are then refused
             content = torch.load(str(path), map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # bytes that are no pickle can lead to nearly any exception
         refused = re.search(r"(?:GLOBAL|Unsupported class) (\S+)", str(error))

@@ -12,6 +12,7 @@ Stop it at any time: called again with the same --work folder, it goes on from i
 import argparse
 import copy
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -151,7 +152,7 @@ def fit(
     bar = tqdm(range(start, steps), desc=name, initial=start, total=steps)
     running = None
     for step in bar:
-        warm_up, cosine = min(1, (step + 1) / 100), 0.5 + 0.5 * np.cos(np.pi * step / steps)
+        warm_up, cosine = min(1, (step + 1) / 100), 0.5 + 0.5 * math.cos(math.pi * step / steps)
         optimizer.param_groups[0]["lr"] = lr * warm_up * max(cosine, 0.01)
         with torch.autocast(args.device, dtype=torch.bfloat16):
             loss = loss_at(step)

@@ -1,0 +1,249 @@
+"""Both checkpoint layouts lead to the same networks; anything else is refused in a sentence."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from data.fill import filled
+from networks import KEYS, drawn, recorded, relative_error
+from safetensors.torch import load_file, save_file
+
+import ptinv
+from ptinv.checkpoint import CheckpointError, open_checkpoint
+from ptinv.original_names import rename, unet_modules, vae_modules
+from ptinv.unet import UNet, UNetConfig
+from ptinv.vae import VAE, VAEConfig
+
+GOLDEN = recorded("golden_ldm.npz")
+MODULES = {"unet": unet_modules(UNetConfig()), "vae": vae_modules(VAEConfig())}
+
+
+def test_every_original_name_is_one_of_ours_and_every_one_of_ours_is_named():
+    renamed = {"unet": set(), "vae": set(), "text_encoder": set()}
+    for key in KEYS["ldm"]:
+        if not key.endswith("position_ids"):
+            network, name = rename(key, MODULES)
+            renamed[network].add(name)
+    for network, names in renamed.items():
+        wanted = {name for name in KEYS[network] if not name.endswith("position_ids")}
+        assert names == wanted
+
+
+# Parity of the original layout, at full size: see test_networks.py for the tolerance.
+
+
+def from_original(prefix: str, built: torch.nn.Module) -> torch.nn.Module:
+    """A network with the tensors that the original names draw."""
+    shapes = {name: tensor.shape for name, tensor in built.state_dict().items()}
+    named = {key: shape for key, shape in KEYS["ldm"].items() if key.startswith(prefix)}
+    state = {}
+    for key, tensor in filled(named).items():
+        name = rename(key, MODULES)[1]
+        state[name] = tensor.reshape(shapes[name])
+    built.load_state_dict(state, strict=True, assign=True)
+    return built.eval().requires_grad_(False)
+
+
+@pytest.mark.full_size
+@torch.no_grad()
+def test_unet_in_the_original_layout_predicts_what_the_original_does():
+    with torch.device("meta"):
+        unet = UNet(UNetConfig())
+    unet = from_original("model.diffusion_model.", unet)
+    z, context = drawn("ldm/latent", 1, 4, 32, 48), drawn("ldm/context", 1, 77, 768)
+    for t in (21, 501):
+        assert relative_error(unet(z, t, context), GOLDEN[f"unet.eps.{t}"]) < 1e-3
+
+
+@pytest.mark.full_size
+@torch.no_grad()
+def test_vae_in_the_original_layout_gives_what_the_original_does():
+    with torch.device("meta"):
+        vae = VAE(VAEConfig())
+    vae = from_original("first_stage_model.", vae)
+    mean, logvar = vae.encode(drawn("ldm/image", 1, 3, 64, 96).clamp(-1, 1))
+    assert relative_error(mean, GOLDEN["vae.mean"]) < 1e-3
+    assert relative_error(logvar, GOLDEN["vae.logvar"]) < 1e-3
+    assert relative_error(vae.decode(drawn("ldm/vae_z", 1, 4, 8, 12)), GOLDEN["vae.decoded"]) < 1e-3
+
+
+# What the single file must be
+
+
+def single_file(path, keys=KEYS["ldm"], **changed):
+    """A file with the original's names; its tensors are one number each, unless given."""
+    tensors = {key: torch.zeros(1) for key in keys} | changed
+    save_file(tensors, path)
+    return path
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    folder = tmp_path / "tokenizer"
+    folder.mkdir()
+    for name in ("vocab.json", "merges.txt"):
+        (folder / name).write_text("{}")
+    return folder
+
+
+FIRST = "model.diffusion_model.input_blocks.0.0.weight"
+CONTEXT = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+
+
+@pytest.mark.parametrize(
+    "changed, said",
+    [
+        ({FIRST: torch.zeros(1, 9)}, "inpainting"),
+        ({FIRST: torch.zeros(1, 8)}, "8 input channels"),
+        ({FIRST: torch.zeros(1, 4), CONTEXT: torch.zeros(1, 1024)}, "Stable Diffusion 2"),
+        ({"conditioner.embedders.0.x": torch.zeros(1)}, "Stable Diffusion XL"),
+        ({"v_pred": torch.zeros(1)}, "predicts v"),
+        ({FIRST: torch.zeros(1, 4), "control_model.x": torch.zeros(1)}, "control_model.x"),
+    ],
+)
+def test_a_single_file_of_another_kind_is_refused_by_name(tmp_path, tokenizer, changed, said):
+    with pytest.raises(CheckpointError, match=said):
+        open_checkpoint(single_file(tmp_path / "model.safetensors", **changed))
+
+
+def test_training_leftovers_in_a_single_file_are_passed_over(tmp_path, tokenizer):
+    left_out = ("model_ema.x", "betas", "sqrt_alphas_cumprod", "first_stage_model.loss.logvar")
+    extra = {key: torch.zeros(1) for key in left_out} | {FIRST: torch.zeros(1, 4)}
+    checkpoint = open_checkpoint(single_file(tmp_path / "model.safetensors", **extra))
+    assert {name: len(found) for name, found in checkpoint.tensors.items()} == {
+        "unet": 686,
+        "vae": 248,
+        "text_encoder": 196,
+    }
+
+
+def test_wrong_shapes_are_named_the_first_few_and_how_many_more(tmp_path, tokenizer):
+    path = single_file(tmp_path / "model.safetensors", **{FIRST: torch.zeros(1, 4)})
+    with pytest.raises(CheckpointError, match=r"of another shape: .* is \[1\], .*and \d+ more"):
+        ptinv.load(path)
+
+
+def test_missing_tensors_are_named(tmp_path, tokenizer):
+    keys = [key for key in KEYS["ldm"] if "input_blocks.4.1" not in key]
+    path = single_file(tmp_path / "model.safetensors", keys, **{FIRST: torch.zeros(1, 4)})
+    with pytest.raises(CheckpointError, match=r"missing: down_blocks\.1\.attentions\.0\..*more"):
+        ptinv.load(path)
+
+
+def test_a_file_that_is_one_part_of_a_folder_is_told_from_a_whole_checkpoint(tmp_path):
+    save_file({"down_blocks.0.x": torch.zeros(1)}, tmp_path / "unet.safetensors")
+    with pytest.raises(CheckpointError, match="give the whole folder"):
+        open_checkpoint(tmp_path / "unet.safetensors")
+
+
+def test_a_single_file_needs_a_tokenizer_beside_it_or_given(tmp_path):
+    path = single_file(tmp_path / "model.safetensors", **{FIRST: torch.zeros(1, 4)})
+    with pytest.raises(CheckpointError, match="no tokenizer"):
+        open_checkpoint(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x10\0\0\0\0\0\0\0{"])
+def test_a_file_that_is_not_whole_is_refused(tmp_path, content):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+        open_checkpoint(path)
+
+
+def test_a_pickle_is_refused_with_the_command_that_converts_it(tmp_path):
+    path = tmp_path / "model.ckpt"
+    path.write_bytes(b"x")
+    with pytest.raises(CheckpointError, match="tools/convert_checkpoint.py"):
+        open_checkpoint(path)
+
+
+def test_a_missing_checkpoint_is_said(tmp_path):
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        open_checkpoint(tmp_path / "nowhere")
+
+
+# What the folder must be
+
+
+@pytest.fixture
+def folder(small_folder, tmp_path):
+    """A copy of a small untrained model's folder, to be spoilt."""
+    return shutil.copytree(small_folder, tmp_path / "model")
+
+
+def rewritten(path, **changed):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+
+
+@pytest.mark.parametrize(
+    "file, changed, said",
+    [
+        ("unet/config.json", {"in_channels": 9}, "inpainting"),
+        ("unet/config.json", {"cross_attention_dim": 1024}, "Stable Diffusion 2"),
+        ("unet/config.json", {"addition_embed_type": "text_time"}, "Stable Diffusion XL"),
+        ("unet/config.json", {"down_block_types": ["AttnDownBlock2D"] * 2}, "AttnDownBlock2D"),
+        ("model_index.json", {"_class_name": "StableDiffusionXLPipeline"}, "Stable Diffusion XL"),
+        ("scheduler/scheduler_config.json", {"prediction_type": "v_prediction"}, "v_prediction"),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "linear"}, "linear noise schedule"),
+    ],
+)
+def test_a_folder_of_another_kind_is_refused_by_name(folder, file, changed, said):
+    rewritten(folder / file, **changed)
+    with pytest.raises(CheckpointError, match=said):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    "file", ["unet/config.json", "vae/diffusion_pytorch_model.safetensors", "tokenizer/vocab.json"]
+)
+def test_a_folder_that_lacks_a_file_is_refused_with_its_name(folder, file):
+    (folder / file).unlink()
+    with pytest.raises(CheckpointError, match=file.rpartition("/")[2]):
+        open_checkpoint(folder)
+
+
+def test_a_pickle_in_a_folder_is_not_opened(folder):
+    weights = folder / "unet/diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    with pytest.raises(CheckpointError, match="is a pickle"):
+        open_checkpoint(folder)
+
+
+def test_files_named_fp16_are_found(folder):
+    for path in folder.glob("*/*.safetensors"):
+        path.rename(path.with_name(path.name.replace(".safetensors", ".fp16.safetensors")))
+    assert ptinv.load(folder).unet.conv_in.weight.dtype == torch.float32
+
+
+def test_an_extra_tensor_is_named(folder):
+    path = folder / "unet/diffusion_pytorch_model.safetensors"
+    save_file(load_file(path) | {"surplus.weight": torch.zeros(1)}, path)
+    with pytest.raises(CheckpointError, match="not of this network: surplus.weight"):
+        ptinv.load(folder)
+
+
+def test_old_spellings_of_the_vae_attention_and_of_position_ids_are_read(folder):
+    path = folder / "vae/diffusion_pytorch_model.safetensors"
+    old = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    state = load_file(path)
+    for ours, theirs in old.items():
+        state = {
+            key.replace(f"attentions.0.{ours}.", f"attentions.0.{theirs}."): value
+            for key, value in state.items()
+        }
+    save_file(state, path)
+    path = folder / "text_encoder/model.safetensors"
+    positions = {"text_model.embeddings.position_ids": torch.arange(77)[None]}
+    save_file(load_file(path) | positions, path)
+    model = ptinv.load(folder)
+    assert torch.equal(model.embed("a red car"), ptinv.load(folder).embed("a red car"))
+
+
+def test_loaded_networks_are_frozen_in_eval_mode_and_hold_nothing_on_the_meta_device(folder):
+    model = ptinv.load(folder, dtype="bfloat16")
+    for network in (model.unet, model.vae, model.text_encoder):
+        assert not network.training
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+        assert all(parameter.dtype == torch.bfloat16 for parameter in network.parameters())
+        assert not any(buffer.is_meta for buffer in network.buffers())

@@ -1,0 +1,58 @@
+"""The trainer's own parts: its tokenizer, and a run that is stopped and goes on."""
+
+import argparse
+
+import pytest
+import scenes
+import torch
+import train_tiny
+from torch import nn
+
+from ptinv.text import Tokenizer
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    train_tiny.write_tokenizer(tmp_path)
+    return Tokenizer(tmp_path)
+
+
+def test_every_word_of_the_scenes_is_one_token(tokenizer):
+    for word in tokenizer.words(" ".join(scenes.WORDS)):
+        assert len(word.positions) == 1
+    assert [word.text for word in tokenizer.words(" ".join(scenes.WORDS))] == list(scenes.WORDS)
+
+
+def test_other_words_fall_into_pieces_and_none_is_lost(tokenizer):
+    zebra = tokenizer.words("a grey zebra")[-1]
+    assert zebra.text == "zebra"
+    assert len(zebra.positions) > 1
+
+
+def test_joining_pairs_leaves_other_pieces_alone():
+    assert train_tiny.merge(list("abcab"), ("a", "b")) == ["ab", "c", "ab"]
+    assert train_tiny.merge(list("aaa"), ("a", "a")) == ["aa", "a"]
+
+
+def test_a_run_that_is_stopped_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
+    monkeypatch.setattr(train_tiny, "CHECKPOINT_EVERY", 10)
+
+    def run(work, stop_at=None):
+        torch.manual_seed(0)
+        network = nn.Linear(3, 2)
+
+        def loss_at(step):
+            if step == stop_at:
+                raise KeyboardInterrupt
+            g = torch.Generator().manual_seed(step)
+            return network(torch.randn(4, 3, generator=g)).square().mean()
+
+        args = argparse.Namespace(work=work, device="cpu")
+        work.mkdir(exist_ok=True)
+        return train_tiny.fit("linear", network, loss_at, 25, 0.01, 0.9, args)
+
+    whole = run(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "stopped", stop_at=17)
+    resumed = run(tmp_path / "stopped")
+    assert torch.equal(resumed.weight, whole.weight)
