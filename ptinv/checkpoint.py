@@ -69,7 +69,10 @@ def open_checkpoint(
     """
     path = Path(path)
     if path.is_dir():
-        checkpoint = _open_folder(path, half)
+        try:
+            checkpoint = _open_folder(path, half)
+        except (KeyError, TypeError) as error:
+            raise CheckpointError(f"{path}: a config.json in it lacks {error}") from error
     elif path.is_file():
         checkpoint = _open_file(path)
     else:

@@ -63,22 +63,24 @@ def ladder(steps: int, encode_ratio: float = 1.0) -> list[Rung]:
     """
     if not 0 < encode_ratio <= 1:
         raise ValueError(f"the encode ratio must be above 0 and at most 1, not {encode_ratio}")
-    count = round(encode_ratio * steps)
-    if count == 0:
+    climb = timesteps(steps)[::-1][: round(encode_ratio * steps)]
+    if not climb:
         raise ValueError(f"an encode ratio of {encode_ratio} leaves none of the {steps} steps")
     table = alphas_cumprod().tolist()
-    climb = timesteps(steps)[::-1][:count]
     below = [0, *climb[:-1]]
     pairs = enumerate(zip(climb, below, strict=True), start=1)
     return [Rung(k, t, table[t], table[t_prev]) for k, (t, t_prev) in pairs]
 
 
 def _scales(alpha: float | Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """√ᾱ and √(1-ᾱ), in `like`'s precision; an ᾱ of shape (b,) applies row by row."""
-    alpha = torch.as_tensor(alpha, dtype=like.dtype, device=like.device)
+    """√ᾱ and √(1-ᾱ), in `like`'s precision; an ᾱ of shape (b,) applies row by row.
+
+    The roots are taken in float64: near the picture 1-ᾱ is a small difference of near numbers.
+    """
+    alpha = torch.as_tensor(alpha, dtype=torch.float64, device=like.device)
     if alpha.ndim == 1:
         alpha = alpha.reshape(-1, *[1] * (like.ndim - 1))
-    return alpha.sqrt(), (1 - alpha).sqrt()
+    return alpha.sqrt().to(like.dtype), (1 - alpha).sqrt().to(like.dtype)
 
 
 def add_noise(z0: Tensor, noise: Tensor, alpha: float | Tensor) -> Tensor:

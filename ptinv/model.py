@@ -60,10 +60,8 @@ class StableDiffusion:
 
     @torch.no_grad()
     def embed(self, prompts: str | list[str]) -> Tensor:
-        """τ_θ: prompts -> contexts (b, 77, d). Words that are cut or unknown are logged."""
+        """τ_θ: prompts -> contexts (b, 77, d)."""
         prompts = [prompts] if isinstance(prompts, str) else prompts
-        for prompt in prompts:
-            self._warn_of_words(prompt)
         with self.autocast():
             return self.text_encoder(self.tokenizer.ids(prompts).to(self.device)).float()
 
@@ -78,7 +76,8 @@ class StableDiffusion:
             if word.text[:1].isalnum() and not all(learned[i] for i in word.positions)
         ]
 
-    def _warn_of_words(self, prompt: str) -> None:
+    def warn_of_words(self, prompt: str) -> None:
+        """Logs the words of a prompt that are cut off, and those that the model doesn't know."""
         if lost := self.tokenizer.lost(prompt):
             log.warning("the model reads %d tokens; cut off: %s", LENGTH, " ".join(lost))
         if unknown := dict.fromkeys(self.unknown_words(prompt)):
@@ -87,7 +86,8 @@ class StableDiffusion:
     @torch.no_grad()
     def encode(self, image: Image.Image) -> Tensor:
         """ENC: a picture of any size -> z_0 (1, c, h, w), the scaled mean of the posterior."""
-        image = images.resize(images.to_rgb(image), self.picture_size(image.size))
+        image = images.to_rgb(image)
+        image = images.resize(image, self.picture_size(image.size))
         with self.autocast():
             mean, _ = self.vae.encode(images.to_tensor(image).to(self.device))
         return mean.float() * self.latent_scale
@@ -124,6 +124,8 @@ def load(
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
         raise InputError(f"there is no device called {device!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"the device must be cuda or cpu, not {device}")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError("there is no CUDA device here; use the cpu device")
     if dtype is None:

@@ -23,7 +23,7 @@ from .methods import Method, find
 from .model import StableDiffusion
 from .sampling import Progress, last, silent, walk_down
 from .settings import NAMES, OF_THE_TRAJECTORY, OF_THE_TUNING, Settings
-from .text import LENGTH, noun_phrase
+from .text import LENGTH, is_little, noun_phrase
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ def invert(
     """
     row = find(method)
     settings = row.settings(**options)
+    model.warn_of_words(prompt)
     image = images.to_rgb(image)
     trajectory = ddim_inversion(
         model,
@@ -138,8 +139,9 @@ def reconstructed_latent(
     """What `reconstruct` decodes, z_0 (1, c, h, w), and the picture's own (width, height)."""
     stored = isinstance(picture, Inversion)
     if method == "vae":
+        Settings(**options)
         z0 = picture.trajectory[:1] if stored else model.encode(picture)
-        return z0, picture.picture.size if stored else picture.size
+        return z0.to(model.device), picture.picture.size if stored else images.to_rgb(picture).size
     if prompt is None:
         prompt = picture.settings.get("prompt", "") if stored else ""
     method = "ddim-global" if method == "ddim" else method
@@ -162,13 +164,14 @@ def sample(
     if isinstance(picture, Inversion):
         stored = {name: picture.settings[name] for name in NAMES if name in picture.settings}
         settings, image = row.settings(**{**stored, **options}), picture.picture
+        model.warn_of_words(prompt)
     else:
         settings, image = row.settings(**options), images.to_rgb(picture)
 
     # what may refuse a word or a mask comes before the long work
     tokens = _focus_tokens(model, prompt, settings) if row.blends else []
     factors = _factors(model, prompt, settings) if row.blends else None
-    mask = _given_mask(model, image, settings)
+    mask = _given_mask(model, image, settings) if row.blends else None
     if isinstance(picture, Inversion):
         inversion = _tuned_for(model, picture, prompt, row, settings, progress)
     else:
@@ -209,6 +212,7 @@ def generate(
 ) -> Image.Image:
     """A picture from noise, in the size the model was trained on; the same for the same seed."""
     settings = Settings(seed=seed, steps=steps, guidance=guidance)
+    model.warn_of_words(prompt)
     config = model.unet.config
     side, g = config.trained_size, torch.Generator().manual_seed(settings.seed)
     z = torch.randn(1, config.latent_channels, side, side, generator=g).to(model.device)
@@ -226,6 +230,10 @@ def _tuned_for(
     progress: Progress,
 ) -> Inversion:
     """A stored inversion as it is, or tuned (again) where the row needs what it doesn't hold."""
+    width, height = model.picture_size(inversion.picture.size)
+    cells = (model.unet.config.latent_channels, height // model.pixels_per_cell)
+    if inversion.trajectory.shape[1:] != (*cells, width // model.pixels_per_cell):
+        raise InputError("the inversion was made with another model; invert the picture anew")
     for name in OF_THE_TRAJECTORY:
         if getattr(settings, name) != inversion.settings[name]:
             raise InputError(
@@ -237,6 +245,8 @@ def _tuned_for(
     wanted = {name: getattr(settings, name) for name in OF_THE_TUNING}
     if settings.init_embedding == "target":
         wanted["prompt"] = prompt
+    if settings.init_embedding != "source":
+        del wanted["source"]
     if inversion.embeddings is not None:
         if all(inversion.settings[name] == value for name, value in wanted.items()):
             return inversion
@@ -246,11 +256,23 @@ def _tuned_for(
 
 def _focus_tokens(model: StableDiffusion, prompt: str, settings: Settings) -> list[int]:
     """Where in the prompt the words are that the automatic mask follows; none for no such mask."""
-    if settings.mask != "auto" or not (words := _focus(model, prompt, settings)):
+    if settings.mask != "auto":
+        return []
+    words = settings.focus or _guessed_focus(model, prompt, settings.source)
+    if not words:
+        log.warning("no word of the prompt says what the edit is about: editing everywhere")
         return []
     tokens = model.tokenizer.find(words, prompt)
     log.info("the edit is about: %s", words)
     return tokens
+
+
+def _guessed_focus(model: StableDiffusion, prompt: str, source: str | None) -> str:
+    """The words that the source text lacks, else the prompt's first noun phrase."""
+    words = [word.text for word in model.tokenizer.read(prompt)]
+    there = {word.text for word in model.tokenizer.words(source or "")}
+    new = [word for word in words if word not in there and not is_little(word)]
+    return " ".join(new if source and new else noun_phrase(words))
 
 
 def _factors(model: StableDiffusion, prompt: str, settings: Settings) -> Tensor | None:
@@ -275,15 +297,3 @@ def _given_mask(model: StableDiffusion, image: Image.Image, settings: Settings) 
     width, height = model.picture_size(image.size)
     cells = width // model.pixels_per_cell, height // model.pixels_per_cell
     return images.to_mask(settings.mask, cells).to(model.device)
-
-
-def _focus(model: StableDiffusion, prompt: str, settings: Settings) -> str:
-    """The words that the edit is about: the user's; those that the source lacks; or a guess."""
-    if settings.focus:
-        return settings.focus
-    words = [word.text for word in model.tokenizer.words(prompt)]
-    if settings.source:
-        there = {word.text for word in model.tokenizer.words(settings.source)}
-        if new := [word for word in words if word not in there]:
-            return " ".join(new)
-    return " ".join(noun_phrase(words))

@@ -1,7 +1,7 @@
 """The numbers and words that shape an inversion and an edit, with the paper's defaults."""
 
-import math
 from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
 from typing import Literal
 
 from PIL import Image
@@ -35,7 +35,7 @@ class Settings:
         check("steps", self.steps, 1, 500, whole=True)
         check("encode_ratio", self.encode_ratio, 0, 1)
         check("inner_steps", self.inner_steps, 0, 10_000, whole=True)
-        check("lr", self.lr, 0, math.inf)
+        check("lr", self.lr, 0, 1000)
         check("guidance", self.guidance, 0, 100)
         check("inversion_guidance", self.inversion_guidance, 0, 100)
         check("eta", self.eta, 0, 1)
@@ -47,22 +47,24 @@ class Settings:
             raise InputError(
                 f"encode_ratio {self.encode_ratio} leaves none of the {self.steps} steps; raise it"
             )
+        if not (self.mask is None or self.mask == "auto" or isinstance(self.mask, Image.Image)):
+            raise InputError(f"mask must be a picture, 'auto' or None, not {self.mask!r}")
         if self.init_embedding not in ("target", "null", "source"):
             raise InputError(
                 f"init_embedding must be target, null or source, not {self.init_embedding!r}"
             )
+        if self.focus is not None and not self.focus.strip():
+            raise InputError("focus is empty; name words of the prompt, or leave it out")
         if self.init_embedding == "source" and not self.source:
             raise InputError("init_embedding 'source' needs a source text; give one")
 
 
-def check(name: str, value: float, low: float, high: float, whole: bool = False) -> None:
-    """Raises InputError unless low ≤ value ≤ high, and whole if it must be."""
-    right = isinstance(value, int) if whole else isinstance(value, int | float)
-    # the comparison is False for NaN, and so refuses it; infinity is never meant
-    if not (right and low <= value <= high and math.isfinite(value)):
+def check(name: str, value: Real, low: Real, high: Real, whole: bool = False) -> None:
+    """Raises InputError unless low ≤ value ≤ high (which NaN never is), and whole if it must be."""
+    right = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+    if not (right and low <= value <= high):
         kind = "a whole number" if whole else "a number"
-        limits = f"from {low} to {high}" if high < math.inf else f"not below {low}"
-        raise InputError(f"{name} must be {kind} {limits}, not {value!r}")
+        raise InputError(f"{name} must be {kind} from {low} to {high}, not {value!r}")
 
 
 # what an inversion's tensors depend on; the rest can change without inverting or tuning again

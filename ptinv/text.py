@@ -18,6 +18,7 @@ LITTLE_WORDS = frozenset(
     "a an the this that these those some and or but with without in on at by of to from for as is "
     "are into onto over under behind before beside near through across".split()
 )
+PICTURES = frozenset("photo photograph picture image painting drawing sketch portrait".split())
 SD_V1_TEXT = dict(
     vocab_size=49408,
     hidden_size=768,
@@ -64,7 +65,10 @@ class Tokenizer:
     """
 
     def __init__(self, folder: Path):
-        self.clip = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+        try:
+            self.clip = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+        except Exception as error:  # the tokenizers library raises nothing narrower
+            raise InputError(f"{folder} does not hold a CLIP tokenizer ({error})") from error
 
     def ids(self, prompts: list[str]) -> Tensor:
         """(b, 77): start, the prompt, and end tokens to the full length, as SD v1 was trained."""
@@ -72,7 +76,7 @@ class Tokenizer:
         return torch.tensor(out["input_ids"])
 
     def words(self, prompt: str) -> list[Word]:
-        """All words of a prompt, lower case, punctuation apart; also those past the 77 tokens."""
+        """All words of a prompt, lower case, punctuation apart."""
         ids = self.clip(prompt, add_special_tokens=False, verbose=False)["input_ids"]
         words, start = [], 0
         for end, token in enumerate(self.clip.convert_ids_to_tokens(ids), start=1):
@@ -82,16 +86,20 @@ class Tokenizer:
                 start = end
         return words
 
+    def read(self, prompt: str) -> list[Word]:
+        """The words of a prompt that the model sees: those within the 77 tokens."""
+        return [word for word in self.words(prompt) if word.positions[-1] <= LENGTH - 2]
+
     def lost(self, prompt: str) -> list[str]:
-        """The words of a prompt that the model never sees, because they are past the 77 tokens."""
-        return [word.text for word in self.words(prompt) if word.positions[-1] > LENGTH - 2]
+        """The words past them."""
+        return [word.text for word in self.words(prompt)[len(self.read(prompt)) :]]
 
     def find(self, phrase: str, prompt: str) -> list[int]:
         """The positions, among the prompt's 77 tokens, of every word of a phrase.
 
         Raises InputError naming the word that is not in the prompt, and those that are.
         """
-        words = [word for word in self.words(prompt) if word.positions[-1] <= LENGTH - 2]
+        words = self.read(prompt)
         found = []
         for wanted in self.words(phrase):
             positions = [i for word in words if word.text == wanted.text for i in word.positions]
@@ -105,13 +113,20 @@ class Tokenizer:
 def noun_phrase(words: list[str]) -> list[str]:
     """The first noun phrase of a prompt, as far as a list of little words can tell.
 
-    "a yellow car on the grass" -> yellow car. Articles and prepositions end it once it has begun.
+    "a yellow car on the grass" -> yellow car. Articles and prepositions end it once it has begun;
+    the picture itself ("a photo of a yellow car") is not what it is about.
     """
     phrase: list[str] = []
     for word in words:
-        if word in LITTLE_WORDS or not word[0].isalnum():
-            if phrase:
+        if is_little(word):
+            if phrase and not (word == "of" and phrase[-1] in PICTURES):
                 break
+            phrase = []
         else:
             phrase.append(word)
     return phrase
+
+
+def is_little(word: str) -> bool:
+    """Whether a word (or a comma) says nothing of what there is to see."""
+    return word in LITTLE_WORDS or not word[:1].isalnum()

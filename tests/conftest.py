@@ -1,8 +1,14 @@
-"""Tests marked `full_size` are skipped where the machine's memory would not hold them."""
+"""What the tests share: a small model, a picture, and a look at the machine's memory.
+
+Tests marked `full_size` are skipped where the machine's memory would not hold them.
+"""
 
 import os
 
 import pytest
+import small
+
+import ptinv
 
 NEEDED = 8e9
 
@@ -29,3 +35,23 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("full_size"):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def small_folder(tmp_path_factory):
+    """The untrained model of `small.py` as a folder."""
+    folder = tmp_path_factory.mktemp("small")
+    small.write_model(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_model(small_folder):
+    """The same, opened; it is frozen, so all tests can share it."""
+    return ptinv.load(small_folder, device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def picture():
+    """48 × 32 pixels of a scene."""
+    return small.draw_picture()

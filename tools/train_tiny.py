@@ -243,9 +243,7 @@ def train_unet(
     return unet, text_encoder
 
 
-def write_folder(
-    out: Path, vae: VAE, unet: UNet, text_encoder: TextEncoder, scale: float, tokens: list[str]
-) -> None:
+def write_folder(out: Path, vae: VAE, unet: UNet, text_encoder: TextEncoder, scale: float) -> None:
     """The model in diffusers' folder layout, weights in float16."""
 
     def write(folder: str, config: dict, network: nn.Module | None = None, file: str = "") -> None:
@@ -296,7 +294,7 @@ def write_folder(
         set_alpha_to_one=False,
         steps_offset=1,
     )
-    text_config = text_table(len(tokens)) | dict(
+    text_config = text_encoder.config | dict(
         architectures=["CLIPTextModel"], model_type="clip_text_model"
     )
     write("vae", vae_config, vae, "diffusion_pytorch_model.safetensors")
@@ -337,7 +335,7 @@ def main(argv: list[str] | None = None) -> None:
     latents, captions = encoded(vae, args)
     scale = 1 / latents.std().item()
     unet, text_encoder = train_unet(latents * scale, captions, tokens, args)
-    write_folder(args.out, vae, unet, text_encoder, scale, tokens)
+    write_folder(args.out, vae, unet, text_encoder, scale)
 
 
 if __name__ == "__main__":

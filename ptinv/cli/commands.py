@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except InputError as error:
         return _say(_with_flags(str(error)), 2)
-    except FloatingPointError as error:
+    except (FloatingPointError, OSError) as error:
         return _say(str(error), 1)
     except KeyboardInterrupt:
         return _say("interrupted; nothing was written", 130)

@@ -43,7 +43,7 @@ def tune_prompt(
     """Tunes c_t for every step of the trajectory z*_0 … z*_T', shape (T'+1, c, h, w).
 
     start: c*, or another embedding (1, 77, d) to begin from. inner_steps: N. lr: β. guidance: ω.
-    Raises FloatingPointError if a gradient is not finite at any scale of the loss.
+    Raises FloatingPointError as `gradient`.
     """
     null = model.embed("")
     c = start.detach().clone()
@@ -59,7 +59,7 @@ def tune_prompt(
 
         land = partial(guided_step, model, z, rung, eps_null, guidance)
 
-        c = c.detach().requires_grad_()
+        c = c.detach().clone().requires_grad_()  # Adam changes it in place
         adam = torch.optim.Adam([c], lr=lr)
         for _ in range(inner_steps):
             c.grad, scale = gradient(land, c, pivot, scale)
@@ -88,14 +88,18 @@ def gradient(
 
     Backpropagation runs on the loss times `scale`, which is halved for as long as the gradient is
     not finite; the scale that served is returned with the (unscaled) gradient.
+    Raises FloatingPointError if the loss itself is not finite, or the gradient at no scale.
     """
     while scale >= 2.0**-12:
         with torch.enable_grad():
-            loss = F.mse_loss(land(c), pivot) * scale
-            (scaled,) = torch.autograd.grad(loss, c)
+            loss = F.mse_loss(land(c), pivot)
+            if not loss.isfinite():
+                break
+            (scaled,) = torch.autograd.grad(loss * scale, c)
         if scaled.isfinite().all():
             return scaled / scale, scale
         scale /= 2
     raise FloatingPointError(
-        "tuning met NaN or infinity at every scale of the loss; try --dtype float32 or bfloat16"
+        "the tuning is not finite (NaN or infinity): the checkpoint may be damaged, "
+        "or try --dtype float32 or bfloat16"
     )

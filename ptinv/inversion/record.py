@@ -29,7 +29,7 @@ class Inversion:
 
     pixels: Tensor  # (3, H, W) bytes: the picture as it was given, in its own size
     trajectory: Tensor  # (T'+1, c, h, w): z*_0 … z*_T', scaled latents
-    settings: dict  # the method's name, the prompt, and every setting that shaped the tensors
+    settings: dict  # the model's name, the prompt, and every setting that shaped the tensors
     embeddings: Tensor | None = None  # (T', 77, d): c_1 … c_T', where a method tunes them
     losses: Tensor | None = None  # (T',): how far from the trajectory each tuned step lands
 
@@ -44,7 +44,10 @@ class Inversion:
         return ddim.ladder(self.settings["steps"], self.settings["encode_ratio"])
 
     def save(self, path: str | Path) -> None:
-        """Writes one safetensors file; an existing one is only replaced by a complete one."""
+        """Writes one safetensors file; an existing one is only replaced by a complete one.
+
+        Raises OSError where it cannot be written.
+        """
         tensors = {
             name: value.cpu().contiguous()
             for name in ("pixels", "trajectory", "embeddings", "losses")
@@ -54,6 +57,8 @@ class Inversion:
         try:
             save_file(tensors, partial, metadata={"ptinv": json.dumps(self.settings)})
             os.replace(partial, path)
+        except SafetensorError as error:
+            raise OSError(f"cannot write {path} ({error})") from error
         finally:
             partial.unlink(missing_ok=True)
 

@@ -1,0 +1,235 @@
+"""What an edit plugs into the walk: conditions, attention controls and masks, each on its own."""
+
+import pytest
+import torch
+from PIL import Image
+from small import PROMPT
+
+from ptinv import images, pipeline
+from ptinv.attention import Place
+from ptinv.editing.conditions import constant, interpolated
+from ptinv.editing.controls import Chain, Record, Reweight, chained, reweight, rows_of
+from ptinv.editing.masks import FixedMask, LocalBlend, attention_mask, blend
+
+ROWS = ("null", "source", "null", "target")
+CROSS = Place("cross", "down", level=1, height=2, width=3)
+ELSEWHERE = [
+    Place("self", "down", level=1, height=2, width=3),
+    Place("cross", "down", level=0, height=4, width=6),
+    Place("self", "mid", level=0, height=4, width=6),
+]
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def probabilities(seed=0, place=CROSS):
+    return normal(len(ROWS), 2, place.height * place.width, 77, seed=seed).softmax(dim=-1)
+
+
+# Conditions
+
+
+NULL, TUNED, TARGET = normal(1, 77, 8, seed=1), normal(3, 77, 8, seed=2), normal(1, 77, 8, seed=3)
+
+
+def test_a_constant_condition_is_the_same_on_every_rung():
+    condition = constant(NULL, TARGET)
+    assert condition(1) == condition(40) == (NULL, TARGET)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_interpolation_is_exact_at_both_ends_and_between_them_a_mixture(k):
+    c_t = TUNED[k - 1 : k]
+    for eta, expected in [(0.0, c_t), (1.0, TARGET)]:
+        null, c = interpolated(NULL, TUNED, TARGET, eta)(k)
+        assert null is NULL
+        assert torch.equal(c, expected)
+    _, c = interpolated(NULL, TUNED, TARGET, 0.9)(k)
+    torch.testing.assert_close(c, 0.9 * TARGET + 0.1 * c_t)
+
+
+@pytest.mark.parametrize("eta", [0.1, 0.3, 0.5, 0.7, 0.9])
+def test_interpolation_between_equals_changes_nothing(eta):
+    _, c = interpolated(NULL, TARGET.expand(3, -1, -1), TARGET, eta)(2)
+    assert torch.equal(c, TARGET)
+
+
+# Controls
+
+
+def test_rows_of_a_branch_are_found_by_its_name():
+    assert rows_of("null", ROWS) == [0, 2]
+    assert rows_of("target", ROWS) == [3]
+    assert rows_of("other", ROWS) == []
+
+
+def test_a_record_listens_to_the_cross_attention_of_its_level():
+    record = Record(level=1, rows=[3], tokens=[2])
+    assert record.wants(CROSS)
+    assert not any(record.wants(place) for place in ELSEWHERE)
+
+
+def test_a_record_sums_its_rows_and_tokens_over_heads_and_layers_and_changes_nothing():
+    record = Record(level=1, rows=[1, 3], tokens=[2, 5])
+    first, second = probabilities(1), probabilities(2)
+    assert record(first, CROSS) is first
+    assert record(second, CROSS) is second
+    expected = torch.zeros(2, 2, 3)
+    for layer in (first, second):
+        for i, row in enumerate([1, 3]):
+            for head in range(2):
+                for token in (2, 5):
+                    expected[i] += layer[row, head, :, token].reshape(2, 3)
+    torch.testing.assert_close(record.total, expected)
+
+
+def test_reweighting_multiplies_its_rows_and_leaves_the_others_to_the_bit():
+    factors = torch.ones(77)
+    factors[[2, 5]] = torch.tensor([2.0, 0.0])
+    given = probabilities()
+    out = Reweight([3], factors)(given, CROSS)
+    assert torch.equal(out[:3], given[:3])
+    assert torch.equal(out[3, ..., 2], 2 * given[3, ..., 2])
+    assert not out[3, ..., 5].any()
+    untouched = [i for i in range(77) if i not in (2, 5)]
+    assert torch.equal(out[3][..., untouched], given[3][..., untouched])
+
+
+def test_reweighting_is_at_work_in_all_cross_attention_and_no_other():
+    control = reweight(torch.ones(77))(5, ROWS)
+    assert control.rows == [3]
+    assert control.wants(CROSS) and control.wants(ELSEWHERE[1])
+    assert not control.wants(ELSEWHERE[0])
+
+
+def test_a_factor_of_1_changes_nothing():
+    given = probabilities()
+    assert torch.equal(Reweight([1, 3], torch.ones(77))(given, CROSS), given)
+
+
+def test_a_chain_passes_what_one_control_made_to_the_next_that_wants_it():
+    doubled, record = Reweight([3], torch.full((77,), 2.0)), Record(1, [3], [2])
+    chain = Chain((doubled, record))
+    given = probabilities()
+    assert torch.equal(chain(given, CROSS)[3], 2 * given[3])
+    torch.testing.assert_close(record.total[0].flatten(), 2 * given[3, :, :, 2].sum(dim=0))
+    assert chain.wants(ELSEWHERE[1])  # the re-weighting does
+    chain(probabilities(place=ELSEWHERE[1]), ELSEWHERE[1])
+    assert record.total.shape == (1, 2, 3)  # the record was not shown it
+    assert not chain.wants(ELSEWHERE[0])
+
+
+def test_a_chain_is_made_anew_for_each_call_and_none_is_none():
+    made = chained([lambda k, rows: Record(1, rows_of("target", rows), [k])])
+    first, second = made(7, ROWS), made(6, ROWS)
+    assert [chain.controls[0].tokens for chain in (first, second)] == [[7], [6]]
+    assert chained([]) is None
+
+
+# Masks
+
+
+def test_blending_is_exact_where_the_mask_is_0_or_1_and_a_mixture_between():
+    z, pivot = normal(1, 4, 1, 3, seed=1), normal(1, 4, 1, 3, seed=2)
+    out = blend(z, pivot, torch.tensor([0.0, 0.25, 1.0]).reshape(1, 1, 1, 3))
+    assert torch.equal(out[..., 0], pivot[..., 0])
+    assert torch.equal(out[..., 2], z[..., 2])
+    torch.testing.assert_close(out[..., 1], 0.25 * z[..., 1] + 0.75 * pivot[..., 1])
+
+
+def test_a_mask_is_the_widened_attention_above_the_threshold():
+    maps = torch.zeros(1, 4, 6)
+    maps[0, 0, 0], maps[0, 3, 4] = 10, 2  # the second is a fifth of the first
+    strong, both = attention_mask(maps, (4, 6), 0.3), attention_mask(maps, (4, 6), 0.1)
+    assert strong[0, 0].tolist() == [
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 0, 0, 0],
+    ]
+    assert both[0, 0].tolist() == [
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [0, 0, 0, 1, 1, 1],
+        [0, 0, 0, 1, 1, 1],
+    ]
+
+
+def test_a_mask_takes_the_latent_s_size_whatever_the_map_s():
+    maps = torch.zeros(1, 4, 6)
+    maps[0, 0, 0] = 1
+    mask = attention_mask(maps, (8, 12), 0.3)
+    assert mask.shape == (1, 1, 8, 12)
+    # bilinear: along each side 1, 1, 1, ¾, ¼, 0 …; ¾ · ¾ is above the threshold, ¼ is not
+    expected = torch.zeros(8, 12)
+    expected[:4, :4] = 1
+    assert torch.equal(mask[0, 0], expected)
+
+
+def test_a_mask_does_not_depend_on_how_much_attention_there_is():
+    maps = normal(1, 4, 6).abs()
+    assert torch.equal(attention_mask(maps, (8, 12), 0.3), attention_mask(100 * maps, (8, 12), 0.3))
+
+
+def test_a_fixed_mask_blends_with_the_trajectory_at_the_step_s_end():
+    trajectory, z = normal(11, 4, 4, 6), normal(1, 4, 4, 6, seed=1)
+    mask = torch.zeros(1, 1, 4, 6)
+    mask[..., :3] = 1
+    out = FixedMask(trajectory, mask).after(7, z)
+    assert torch.equal(out[..., :3], z[..., :3])
+    assert torch.equal(out[..., 3:], trajectory[7:8, ..., 3:])
+
+
+def test_local_blending_follows_the_words_after_a_fifth_of_the_steps():
+    trajectory = normal(11, 4, 4, 6)
+    rule = LocalBlend(trajectory, tokens=[2], level=1, threshold=0.3)
+    seen = torch.zeros(len(ROWS), 2, 6, 77)
+    seen[3, :, 0, 2] = 1  # the target looks at the word from the corner,
+    seen[:3, :, 5, 2] = 9  # other branches from the opposite one
+    for step, k in enumerate(range(10, 0, -1), start=1):
+        rule.control(k, ROWS)(seen, CROSS)
+        z = normal(1, 4, 4, 6, seed=step)
+        out = rule.after(k - 1, z)
+        if step <= 2:
+            assert out is z
+            continue
+        inside = rule.mask[0, 0].bool()
+        assert inside[0, 0] and not inside[-1, -1]
+        assert torch.equal(out[..., inside], z[..., inside])
+        assert torch.equal(out[..., ~inside], trajectory[k - 1 : k][..., ~inside])
+
+
+def test_local_blending_sums_the_attention_of_all_steps_so_far():
+    rule = LocalBlend(normal(3, 4, 4, 6), tokens=[2], level=1, threshold=0.9)
+    here, there = torch.zeros(2, 1, 1, 6, 77)
+    here[..., 0, 2], there[..., 5, 2] = 2, 1
+    for k, seen in [(2, here), (1, there)]:
+        rule.control(k, ("target",))(seen, CROSS)
+        rule.after(k - 1, normal(1, 4, 4, 6))
+    assert rule.mask[0, 0, 0, 0] == 1 and rule.mask[0, 0, -1, -1] == 0
+
+
+# Masks in an edit
+
+
+STEPS = dict(steps=4, encode_ratio=1.0)
+
+
+def test_a_mask_that_is_white_everywhere_is_no_mask(small_model, picture):
+    white = Image.new("L", picture.size, "white")
+    masked, _ = pipeline.sample(small_model, picture, PROMPT, "ddim-edit", mask=white, **STEPS)
+    everywhere, _ = pipeline.sample(small_model, picture, PROMPT, "ddim-global", **STEPS)
+    assert torch.equal(masked, everywhere)
+
+
+def test_where_a_mask_is_black_the_encoded_picture_comes_back(small_model, picture):
+    mask = Image.new("L", picture.size, "black")
+    mask.putpixel((0, 0), 255)
+    edited, inversion = pipeline.sample(small_model, picture, PROMPT, mask=mask, **STEPS)
+    z0 = small_model.encode(picture)
+    outside = images.to_mask(mask, z0.shape[:1:-1]).eq(0).expand_as(z0)
+    assert outside.float().mean() > 0.9
+    assert torch.equal(edited[outside], z0[outside])
+    assert not torch.equal(edited[~outside], z0[~outside])

@@ -1,0 +1,123 @@
+"""Prompts: their words are found by tokens, and whatever is lost or unknown is known."""
+
+import logging
+
+import pytest
+
+from ptinv.errors import InputError
+from ptinv.text import noun_phrase
+
+
+@pytest.fixture
+def tokenizer(small_model):
+    return small_model.tokenizer
+
+
+def texts(words):
+    return [word.text for word in words]
+
+
+def test_words_are_lower_case_and_punctuation_stands_apart(tokenizer):
+    words = tokenizer.words("A Yellow CAR, on the grass.")
+    assert texts(words) == ["a", "yellow", "car", ",", "on", "the", "grass", "."]
+
+
+def test_positions_count_from_the_start_token(tokenizer):
+    words = tokenizer.words("a yellow car")
+    assert [word.positions for word in words] == [(1,), (2,), (3,)]
+
+
+def test_a_word_of_many_tokens_has_all_their_positions(tokenizer):
+    a, zebra, car = tokenizer.words("a zebra car")
+    assert len(zebra.positions) > 1
+    assert (*a.positions, *zebra.positions, *car.positions) == tuple(range(1, car.positions[0] + 1))
+    ids = tokenizer.ids(["a zebra car"])[0]
+    assert tokenizer.clip.decode(ids[list(zebra.positions)]) == "zebra"
+
+
+def test_no_prompt_has_no_words(tokenizer):
+    assert tokenizer.words("") == []
+    assert tokenizer.words(" \n") == []
+
+
+def test_a_phrase_is_found_wherever_its_words_are(tokenizer):
+    assert tokenizer.find("Yellow car", "a yellow car, a red car") == [2, 3, 7]
+
+
+@pytest.mark.parametrize("wanted", ["cars", "ca", "boat"])
+def test_only_whole_words_are_found_and_the_others_are_told(tokenizer, wanted):
+    with pytest.raises(InputError) as error:
+        tokenizer.find(wanted, "a yellow car, a red car")
+    said = f'"{wanted}" is not in the prompt; its words are: a, yellow, car, ,, red'
+    assert str(error.value) == said
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "it's 10 o'clock",
+        "naïve café",
+        "日本の car",
+        "a 🚗!",
+        "  a\tcar\n",
+        "e-mail: a_b@c.de",
+        "½ car",
+    ],
+)
+def test_every_word_of_any_prompt_is_found_in_it(tokenizer, prompt):
+    words = tokenizer.words(prompt)
+    assert words
+    for word in words:
+        assert set(word.positions) <= set(tokenizer.find(word.text, prompt))
+
+
+def test_ids_are_the_start_the_words_and_end_tokens_to_the_full_length(tokenizer):
+    ids = tokenizer.ids(["a car", ""])
+    start, end = tokenizer.clip.bos_token_id, tokenizer.clip.eos_token_id
+    assert ids.shape == (2, 77)
+    assert ids[:, 0].tolist() == [start, start]
+    assert ids[0, 3:].tolist() == [end] * 74
+    assert ids[1, 1:].tolist() == [end] * 76
+    assert start not in ids[:, 1:] and end not in ids[0, :3]
+
+
+def test_the_model_reads_75_tokens_of_a_prompt_and_the_rest_is_lost(tokenizer):
+    prompt = "a " * 74 + "red car in the snow"
+    assert tokenizer.lost(prompt) == ["car", "in", "the", "snow"]
+    assert tokenizer.ids([prompt])[0, -1] == tokenizer.clip.eos_token_id
+    assert tokenizer.find("red", prompt) == [75]
+    with pytest.raises(InputError, match='"car" is not in the prompt'):
+        tokenizer.find("car", prompt)
+
+
+def test_a_word_that_is_cut_in_two_is_lost(tokenizer):
+    assert tokenizer.lost("a " * 73 + "zebra") == ["zebra"]
+
+
+def test_lost_and_unknown_words_are_logged(small_model, caplog):
+    caplog.set_level(logging.WARNING, "ptinv")
+    small_model.warn_of_words("a red car on the grass.")
+    assert caplog.messages == []
+    small_model.warn_of_words("a grey zebra, a zebra on the grass")
+    assert caplog.messages == ["the model does not know: grey, zebra"]
+    caplog.clear()
+    small_model.warn_of_words("a " * 74 + "red car")
+    assert caplog.messages == ["the model reads 77 tokens; cut off: car"]
+
+
+@pytest.mark.parametrize(
+    "prompt, phrase",
+    [
+        ("a yellow car on the grass", "yellow car"),
+        ("two red cars in the snow", "two red cars"),
+        ("A Red Car", "red car"),
+        ("a red car, shiny and new", "red car"),
+        ("a dog and a cat", "dog"),
+        ("in the snow", "snow"),
+        ("the", ""),
+        ("...", ""),
+        ("", ""),
+    ],
+)
+def test_a_prompt_is_about_its_first_noun_phrase(tokenizer, prompt, phrase):
+    assert " ".join(noun_phrase(texts(tokenizer.words(prompt)))) == phrase
