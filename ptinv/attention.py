@@ -59,7 +59,8 @@ class Attention(nn.Module):
         k = rearrange(self.to_k(context), "b n (h d) -> b h n d", h=self.heads)
         v = rearrange(self.to_v(context), "b n (h d) -> b h n d", h=self.heads)
         if control is not None and control.wants(place):
-            scores = einsum(q, k, "b h p d, b h n d -> b h p n") * q.shape[-1] ** -0.5
+            q = q * q.shape[-1] ** -0.5  # before the product, which float16 could not hold
+            scores = einsum(q, k, "b h p d, b h n d -> b h p n")
             probabilities = scores.float().softmax(dim=-1)
             probabilities = control(probabilities, place)
             out = einsum(probabilities.to(v.dtype), v, "b h p n, b h n d -> b h p d")

@@ -28,6 +28,12 @@ from .vae import VAEConfig
 
 SD_V1_LATENT_SCALE = 0.18215
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+SD_V1_SCHEDULE = {
+    "beta_schedule": "scaled_linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "num_train_timesteps": 1000,
+}
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 
 
@@ -71,8 +77,8 @@ def open_checkpoint(
     if path.is_dir():
         try:
             checkpoint = _open_folder(path, half)
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(f"{path}: a config.json in it lacks {error}") from error
+        except (KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{path}: a configuration in it lacks {error}") from error
     elif path.is_file():
         checkpoint = _open_file(path)
     else:
@@ -180,19 +186,23 @@ def _refuse_other_folders(folder: Path, index: dict, unet: dict, scheduler: dict
         kind = f"a model whose UNet has {unet.get('in_channels')} input channels"
     elif others := set(unet.get("down_block_types", [])) - {"CrossAttnDownBlock2D", "DownBlock2D"}:
         kind = f"a model with blocks of type {others.pop()}"
-    elif scheduler.get("beta_schedule", "scaled_linear") != "scaled_linear":
-        kind = f"a model with a {scheduler['beta_schedule']} noise schedule"
+    for name, usual in SD_V1_SCHEDULE.items():
+        if kind is None and scheduler.get(name, usual) != usual:
+            kind = f"a model with another noise schedule ({name} is {scheduler[name]})"
     if kind:
         raise CheckpointError(f"{folder} is {kind}; only Stable Diffusion v1 can be opened")
 
 
 def _respelt(found: Entries) -> Entries:
     """Two old spellings in diffusers' own files: the VAE's attention, and CLIP's position ids."""
-    return {
-        ".".join(OLD_ATTENTION.get(part, part) for part in name.split(".")): entry
-        for name, entry in found.items()
-        if not name.endswith("position_ids")
-    }
+    spelt = {}
+    for name, entry in found.items():
+        ours = ".".join(OLD_ATTENTION.get(part, part) for part in name.split("."))
+        if ours in spelt:
+            raise CheckpointError(f"{entry.path} holds {ours} twice, once in an old spelling")
+        if not name.endswith("position_ids"):
+            spelt[ours] = entry
+    return spelt
 
 
 def _open_file(path: Path) -> Checkpoint:
@@ -253,14 +263,13 @@ def fill(network: nn.Module, found: Entries, device: torch.device, dtype: torch.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     _check(wanted, found, type(network).__name__)
-    state, names = {}, iter(sorted(wanted, key=lambda name: str(found[name].path)))
+    path = next(iter(found.values())).path
+    state, names = {}, iter(wanted)
     while batch := list(islice(names, 16)):
-        for path in {found[name].path for name in batch}:
-            with safe_open(path, framework="pt") as file:
-                for name in batch:
-                    if found[name].path == path:
-                        tensor = file.get_tensor(found[name].key).reshape(wanted[name])
-                        state[name] = tensor.to(device, dtype)
+        with safe_open(path, framework="pt") as file:
+            for name in batch:
+                tensor = file.get_tensor(found[name].key).reshape(wanted[name])
+                state[name] = tensor.to(device, dtype)
     network.load_state_dict(state, strict=True, assign=True)
     network.eval().requires_grad_(False)
 
@@ -275,13 +284,19 @@ def _check(wanted: dict[str, tuple[int, ...]], found: Entries, network: str) -> 
     misshapen = [
         f"{name} is {list(found[name].shape)}, not {list(shape)}"
         for name, shape in wanted.items()
-        if name in found and found[name].shape not in (shape, (*shape, 1, 1))
+        if name in found
+        and found[name].shape != shape
+        and not (is_vae_projection(name) and found[name].shape == (*shape, 1, 1))
     ]
     if misshapen:
         problems.append(f"of another shape: {_some(misshapen)}")
     if problems:
         path = next(iter(found.values())).path if found else "the checkpoint"
         raise CheckpointError(f"{path} does not hold the {network}; {'; '.join(problems)}")
+
+
+def is_vae_projection(name: str) -> bool:
+    return "mid_block.attentions.0.to_" in name and "transformer_blocks" not in name
 
 
 def _some(names: list[str], shown: int = 3) -> str:

@@ -34,7 +34,7 @@ def timesteps(steps: int) -> list[int]:
     """The `steps` timesteps that DDIM visits, noisiest first: 981, 961, …, 1 for 50.
 
     "Leading" spacing with an offset of one, as Stable Diffusion v1 is sampled.
-    Raises ValueError unless 1 ≤ steps ≤ 500: beyond it the offset would leave the schedule.
+    Raises ValueError unless 1 ≤ steps ≤ 500: with more, the stride is 1 and the noisy end is lost.
     """
     if not 1 <= steps <= TRAIN_STEPS // 2:
         raise ValueError(f"steps must be from 1 to {TRAIN_STEPS // 2}, not {steps}")
@@ -124,10 +124,10 @@ def step(
     if noise is None:
         raise ValueError("a step with sigma > 0 needs the noise that it adds")
     signal_scale, noise_scale = _scales(alpha_to, z)
-    direction = noise_scale**2 - sigma**2
-    if sigma < 0 or (direction < 0).any():
+    share = 1 - (sigma / noise_scale) ** 2  # of the noise's variance that is left to ε
+    if sigma < 0 or (share < -1e-5).any():
         raise ValueError(f"sigma must be between 0 and √(1-ᾱ) at the destination, not {sigma}")
-    return signal_scale * z0 + direction.sqrt() * eps + sigma * noise
+    return signal_scale * z0 + noise_scale * share.clamp(min=0).sqrt() * eps + sigma * noise
 
 
 def guide(eps_null: Tensor, eps_cond: Tensor, guidance: float) -> Tensor:

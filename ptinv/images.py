@@ -184,7 +184,8 @@ def to_picture(x: Tensor) -> Image.Image:
     """
     if not x.isfinite().all():
         raise FloatingPointError(
-            "The result is not finite (NaN or infinity); try --dtype float32 or bfloat16."
+            "the result is not finite (NaN or infinity): the checkpoint may be damaged, "
+            "or try --dtype float32 or bfloat16"
         )
     levels = ((x.detach().float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return Image.fromarray(rearrange(levels.cpu(), "1 c h w -> h w c", c=3).numpy())

@@ -54,7 +54,7 @@ class StableDiffusion:
         return images.fit(size, trained**2, multiple)
 
     def autocast(self) -> torch.autocast:
-        """Runs the networks in their own precision; norms and softmax stay in float32."""
+        """Runs the networks in their own precision; which sums stay in float32 is PyTorch's."""
         reduced = self.dtype != torch.float32
         return torch.autocast(self.device.type, self.dtype if reduced else None, enabled=reduced)
 
@@ -143,11 +143,17 @@ def load(
     for name, network in networks.items():
         fill(network, checkpoint.tensors[name], device, dtype)
     networks["text_encoder"].reset_buffers(device)
+    reader = Tokenizer(checkpoint.tokenizer)
+    if len(reader.clip) > checkpoint.text["vocab_size"]:
+        raise InputError(
+            f"the tokenizer in {checkpoint.tokenizer} has {len(reader.clip)} tokens, but the text "
+            f"encoder was trained on {checkpoint.text['vocab_size']}"
+        )
     return StableDiffusion(
         **networks,
-        tokenizer=Tokenizer(checkpoint.tokenizer),
+        tokenizer=reader,
         latent_scale=checkpoint.latent_scale,
         device=device,
         dtype=dtype,
-        name=Path(path).stem,
+        name=Path(path).name,
     )

@@ -77,7 +77,9 @@ def unet_modules(config: UNetConfig) -> dict[str, str]:
 def vae_modules(config: VAEConfig) -> dict[str, str]:
     """Original module name -> ours. The original counts the decoder's levels from the picture."""
     top = len(config.channels) - 1
-    table, resnets = {}, {}
+    same = ("quant_conv", "post_quant_conv")
+    same += tuple(f"{half}.conv_{end}" for half in ("encoder", "decoder") for end in ("in", "out"))
+    table, resnets = {name: name for name in same}, {}
     for half in ("encoder", "decoder"):
         table[f"{half}.norm_out"] = f"{half}.conv_norm_out"
         resnets[f"{half}.mid.block_1"] = f"{half}.mid_block.resnets.0"
@@ -107,5 +109,5 @@ def rename(key: str, modules: dict[str, dict[str, str]]) -> tuple[str, str] | No
                 module = ".".join(parts[:cut])
                 if module in modules.get(network, {}):
                     return network, ".".join([modules[network][module], *parts[cut:]])
-            return network, name
+            return (network, name) if network not in modules else None
     return None

@@ -40,7 +40,8 @@ def invert(
     """Walks a picture up its DDIM trajectory and, where the method tunes, tunes c_t for a prompt.
 
     image: of any size and mode. prompt: the edit's target, or for a mere reconstruction whatever
-    describes the picture. options: the fields of `Settings`.
+    describes the picture. options: the fields of `Settings`; those that only an edit has a use for
+    are not kept.
     Raises InputError for settings out of range and FloatingPointError if the numbers overflow.
     """
     row = find(method)
@@ -51,12 +52,11 @@ def invert(
         model,
         model.encode(image),
         ddim.ladder(settings.steps, settings.encode_ratio),
-        model.embed(prompt) if settings.inversion_guidance else None,
-        settings.inversion_guidance,
         progress,
     )
     kept = {name: getattr(settings, name) for name in OF_THE_TRAJECTORY}
-    inversion = Inversion(pixels_of(image), trajectory, {"model": model.name} | kept)
+    kept |= {"model": model.name, "prompt": prompt, "guidance": settings.guidance}
+    inversion = Inversion(pixels_of(image), trajectory, kept)
     return tune(model, inversion, prompt, settings, progress) if row.tunes else inversion
 
 
@@ -289,11 +289,12 @@ def _given_mask(model: StableDiffusion, image: Image.Image, settings: Settings) 
     """The user's own mask at the latent's size, (1, 1, h, w); None where there is none."""
     if not isinstance(settings.mask, Image.Image):
         return None
-    if settings.mask.size != image.size:
+    mask = images.to_rgb(settings.mask)
+    if mask.size != image.size:
         raise InputError(
-            f"the mask is {settings.mask.size[0]} × {settings.mask.size[1]} pixels but the picture "
+            f"the mask is {mask.size[0]} × {mask.size[1]} pixels but the picture "
             f"is {image.size[0]} × {image.size[1]}; draw it over the picture"
         )
     width, height = model.picture_size(image.size)
     cells = width // model.pixels_per_cell, height // model.pixels_per_cell
-    return images.to_mask(settings.mask, cells).to(model.device)
+    return images.to_mask(mask, cells).to(model.device)

@@ -21,7 +21,6 @@ class Settings:
     inner_steps: int = 1  # N, of Adam at each timestep
     lr: float = 0.1  # β
     guidance: float = 7.5  # ω in sampling, and so in tuning
-    inversion_guidance: float = 0.0  # ω in inversion
     init_embedding: Literal["target", "null", "source"] = "target"  # where c_T' starts
     source: str | None = None  # what the picture shows; no method here needs it
     eta: float = 0.9  # η of Eq. 9: 0 reconstructs, 1 leaves the tuned embedding out
@@ -37,7 +36,6 @@ class Settings:
         check("inner_steps", self.inner_steps, 0, 10_000, whole=True)
         check("lr", self.lr, 0, 1000)
         check("guidance", self.guidance, 0, 100)
-        check("inversion_guidance", self.inversion_guidance, 0, 100)
         check("eta", self.eta, 0, 1)
         check("mask_threshold", self.mask_threshold, 0, 1)
         check("seed", self.seed, 0, 2**63 - 1, whole=True)
@@ -68,6 +66,6 @@ def check(name: str, value: Real, low: Real, high: Real, whole: bool = False) ->
 
 
 # what an inversion's tensors depend on; the rest can change without inverting or tuning again
-OF_THE_TRAJECTORY = ("steps", "encode_ratio", "inversion_guidance")
+OF_THE_TRAJECTORY = ("steps", "encode_ratio")
 OF_THE_TUNING = ("inner_steps", "lr", "guidance", "init_embedding", "source")
 NAMES = tuple(f.name for f in fields(Settings))

@@ -91,7 +91,7 @@ class Tokenizer:
         return [word for word in self.words(prompt) if word.positions[-1] <= LENGTH - 2]
 
     def lost(self, prompt: str) -> list[str]:
-        """The words past them."""
+        """The words of a prompt that the model never sees: those past the 77 tokens."""
         return [word.text for word in self.words(prompt)[len(self.read(prompt)) :]]
 
     def find(self, phrase: str, prompt: str) -> list[int]:
@@ -103,6 +103,10 @@ class Tokenizer:
         found = []
         for wanted in self.words(phrase):
             positions = [i for word in words if word.text == wanted.text for i in word.positions]
+            if not positions and wanted.text in self.lost(prompt):
+                raise InputError(
+                    f'"{wanted.text}" is past the {LENGTH} tokens that the model reads'
+                )
             if not positions:
                 there = ", ".join(dict.fromkeys(word.text for word in words))
                 raise InputError(f'"{wanted.text}" is not in the prompt; its words are: {there}')

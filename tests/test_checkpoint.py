@@ -185,7 +185,8 @@ def rewritten(path, **changed):
         ("unet/config.json", {"down_block_types": ["AttnDownBlock2D"] * 2}, "AttnDownBlock2D"),
         ("model_index.json", {"_class_name": "StableDiffusionXLPipeline"}, "Stable Diffusion XL"),
         ("scheduler/scheduler_config.json", {"prediction_type": "v_prediction"}, "v_prediction"),
-        ("scheduler/scheduler_config.json", {"beta_schedule": "linear"}, "linear noise schedule"),
+        ("scheduler/scheduler_config.json", {"beta_schedule": "linear"}, "another noise schedule"),
+        ("scheduler/scheduler_config.json", {"beta_end": 0.02}, "beta_end is 0.02"),
     ],
 )
 def test_a_folder_of_another_kind_is_refused_by_name(folder, file, changed, said):

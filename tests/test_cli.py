@@ -76,7 +76,6 @@ def test_edit_writes_the_edited_picture_in_its_own_size(small_model, picture, ca
         ("--method ddim-global", dict(method="ddim-global")),
         ("--eta 0.5 --inner-steps 2 --lr 0.05", dict(eta=0.5, inner_steps=2, lr=0.05)),
         ("--encode-ratio 1 --guidance 3", dict(encode_ratio=1.0, guidance=3.0)),
-        ("--inversion-guidance 1", dict(inversion_guidance=1.0)),
         ("--init-embedding null", dict(init_embedding="null")),
         ("--init-embedding source --source car", dict(init_embedding="source", source="car")),
         ("--focus grass --mask-threshold 0.6", dict(focus="grass", mask_threshold=0.6)),

@@ -275,7 +275,6 @@ OUT_OF_RANGE = {
     "inner_steps": [-1, 10_001, 1.5],
     "lr": [-0.1],
     "guidance": [-0.1, 101],
-    "inversion_guidance": [-0.1, 101],
     "eta": [-0.1, 1.5],
     "mask_threshold": [-0.1, 1.1],
     "seed": [-1, 2**63, 0.5],

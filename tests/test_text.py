@@ -86,7 +86,7 @@ def test_the_model_reads_75_tokens_of_a_prompt_and_the_rest_is_lost(tokenizer):
     assert tokenizer.lost(prompt) == ["car", "in", "the", "snow"]
     assert tokenizer.ids([prompt])[0, -1] == tokenizer.clip.eos_token_id
     assert tokenizer.find("red", prompt) == [75]
-    with pytest.raises(InputError, match='"car" is not in the prompt'):
+    with pytest.raises(InputError, match='"car" is past the 77 tokens'):
         tokenizer.find("car", prompt)
 
 

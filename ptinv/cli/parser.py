@@ -82,7 +82,6 @@ def _method_options() -> argparse.ArgumentParser:
     _number(group, "--inner-steps", int, "N: tuning iterations at each timestep")
     _number(group, "--lr", float, "β: the tuning's learning rate")
     _number(group, "--guidance", float, "ω in tuning and sampling")
-    _number(group, "--inversion-guidance", float, "ω in inversion")
     _number(group, "--mask-threshold", float, "of the automatic mask")
     group.add_argument(
         "--init-embedding",

@@ -14,18 +14,18 @@ from ..sampling import Progress, silent, walk_up
 
 @torch.no_grad()
 def ddim_inversion(
-    model: StableDiffusion,
-    z0: Tensor,
-    rungs: list[Rung],
-    context: Tensor | None = None,
-    guidance: float = 0.0,
-    progress: Progress = silent,
+    model: StableDiffusion, z0: Tensor, rungs: list[Rung], progress: Progress = silent
 ) -> Tensor:
     """z_0 (1, c, h, w) -> the trajectory (T'+1, c, h, w), z*_0 first.
 
-    guidance: the forward ω; 0 is unconditional. context: the prompt's, for any other ω.
+    Raises FloatingPointError if a latent is not finite.
     """
     null = model.embed("")
-    cond = null if context is None else context
     loop = progress(rungs, "inverting")
-    return torch.cat([z0, *walk_up(model, z0, loop, lambda k: (null, cond), guidance)])
+    trajectory = torch.cat([z0, *walk_up(model, z0, loop, lambda k: (null, null), guidance=0.0)])
+    if not trajectory.isfinite().all():
+        raise FloatingPointError(
+            "the inversion is not finite (NaN or infinity): the checkpoint may be damaged, "
+            "or try --dtype float32 or bfloat16"
+        )
+    return trajectory

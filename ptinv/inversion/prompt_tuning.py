@@ -6,8 +6,8 @@ trajectory. The networks stay frozen, so whatever the prompt cannot say is writt
 
 Where the paper is silent: c starts at c*, the target's embedding, because only then does "β = 0
 reverts to DDIM-Edit" hold; Adam is made anew at each timestep; the loss is the mean over the latent
-of the squared error. With N = 1 Adam's step is β·g / (|g| + 10⁻⁸): every coordinate of c moves by
-nearly β, whichever the gradient's size. β is then the length of the step, not a rate.
+of the squared error. With N = 1 Adam's step is β·g / (|g| + 10⁻⁸): every coordinate of c whose
+gradient is well above 10⁻⁸ moves by nearly β, the sign deciding and not the size.
 """
 
 from collections.abc import Callable

@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from einops import rearrange
 from PIL import Image
@@ -16,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .. import ddim, images
+from .. import ddim
 from ..errors import InputError
 
 
@@ -69,6 +70,7 @@ class Inversion:
             with safe_open(path, framework="pt") as file:
                 settings = json.loads((file.metadata() or {})["ptinv"])
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+                settings["steps"], settings["encode_ratio"]  # what the trajectory is walked with
                 return cls(settings=settings, **tensors)
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path} is not a whole inversion saved by ptinv") from error
@@ -76,4 +78,4 @@ class Inversion:
 
 def pixels_of(image: Image.Image) -> Tensor:
     """An RGB picture's bytes, (3, H, W)."""
-    return torch.round((images.to_tensor(image)[0] + 1) * 127.5).to(torch.uint8)
+    return rearrange(torch.from_numpy(np.array(image)), "h w c -> c h w").contiguous()
