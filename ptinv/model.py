@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)  # the networks' would fill pages
 class StableDiffusion:
     """The three networks, frozen, and what it takes to use them."""
 

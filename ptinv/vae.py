@@ -7,6 +7,7 @@ that the UNet wants is applied once, in `model.py`).
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -184,10 +185,14 @@ class VAE(nn.Module):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Picture (b, 3, H, W) in [-1, 1] -> mean and log-variance of its latent, (b, c, h, w)."""
-        moments = self.quant_conv(self.encoder(x.to(self.quant_conv.weight.dtype)))
-        mean, logvar = moments.to(x.dtype).chunk(2, dim=1)
+        moments = self.quant_conv(self.encoder(self._laid_out(x)))
+        mean, logvar = moments.to(x.dtype).contiguous().chunk(2, dim=1)
         return mean, logvar.clamp(-30, 20)
 
     def decode(self, z: Tensor) -> Tensor:
         """Unscaled latent (b, c, h, w) -> picture (b, 3, H, W), about within [-1, 1]."""
-        return self.decoder(self.post_quant_conv(z.to(self.quant_conv.weight.dtype))).to(z.dtype)
+        return self.decoder(self.post_quant_conv(self._laid_out(z))).to(z.dtype)
+
+    def _laid_out(self, x: Tensor) -> Tensor:
+        """In the weights' precision, channels last in memory: its large maps convolve faster so."""
+        return x.to(self.quant_conv.weight.dtype, memory_format=torch.channels_last)

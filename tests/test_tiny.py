@@ -59,9 +59,10 @@ def test_the_folder_is_small():
     assert sum(path.stat().st_size for path in TINY.rglob("*") if path.is_file()) <= 40e6
 
 
+@pytest.mark.filterwarnings("ignore")  # of diffusers about itself
 def test_diffusers_loads_the_folder_and_computes_the_same(model):
     diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
-    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(TINY, torch_dtype=torch.float32)
+    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(TINY).to(torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     prompt, side = "a red car on the grass", model.unet.config.trained_size
     noise = torch.randn(1, 4, side, side, generator=torch.Generator().manual_seed(0))
