@@ -5,11 +5,10 @@ it. Whatever can be wrong with a user's picture raises `PictureError`, whose mes
 fit for the user.
 """
 
+import logging
 import math
-import os
-import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +19,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
+from . import files
 from .errors import InputError
+
+log = logging.getLogger(__name__)
 
 MIN_SIDE = 16  # pixels
 MAX_PIXELS = 64_000_000
@@ -34,7 +36,7 @@ FORMATS = {  # by extension: Pillow's name and how it is written
 
 
 class PictureError(InputError):
-    """A picture, or a place to save one, that cannot be used: what is wrong and what to do."""
+    """A picture that cannot be used: what is wrong and what to do."""
 
 
 def open_picture(path: str | Path) -> Image.Image:
@@ -43,12 +45,27 @@ def open_picture(path: str | Path) -> Image.Image:
     Raises PictureError, naming the file, if it is missing, unreadable, no picture, damaged, or of
     an unusable size. The size is checked in the header, before any pixel is decoded.
     """
-    path = Path(path)
+    with _opened(path) as image:
+        rgb = to_rgb(image)
+        if (frames := getattr(image, "n_frames", 1)) > 1:
+            log.warning("%s holds %d frames; only the first is used", path, frames)
+        return rgb
+
+
+def read_text(path: str | Path) -> dict[str, str]:
+    """The text chunks of a PNG; none of any other picture. Raises as `open_picture`."""
+    with _opened(path) as image:
+        check_size(*image.size)
+        return dict(getattr(image, "text", {}))
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
     try:
-        _check_file(path)
+        files.check_file(path)
         with _decoding(), Image.open(path) as image:
-            return to_rgb(image)
-    except PictureError as error:
+            yield image
+    except InputError as error:
         raise PictureError(f"{path}: {error}") from error
 
 
@@ -59,7 +76,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     value is over 255 (these do not tell their range). Colour profiles and metadata are dropped.
     Raises PictureError if the size is unusable or the pixels cannot be decoded.
     """
-    _check_size(*image.size)
+    check_size(*image.size)
     with _decoding():
         upright = ImageOps.exif_transpose(image)
         if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
@@ -73,16 +90,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return rgb
 
 
-def _check_file(path: Path) -> None:
-    if os.path.isdir(path):
-        raise PictureError("this is a folder; name a picture in it")
-    if not os.path.isfile(path):
-        raise PictureError("there is no regular file of this name; check the path")
-    if os.path.getsize(path) == 0:
-        raise PictureError("the file is empty; use another copy")
-
-
-def _check_size(width: int, height: int) -> None:
+def check_size(width: int, height: int) -> None:
+    """Raises PictureError for a picture that is too small, too large or too elongated."""
     if min(width, height) < MIN_SIDE:
         raise PictureError(
             f"the picture is too small, {width}x{height} pixels; "
@@ -205,46 +214,33 @@ def to_mask(image: Image.Image, size: tuple[int, int]) -> Tensor:
     return rearrange(torch.from_numpy(np.array(cells)) / 255, "h w -> 1 1 h w").clamp(0, 1)
 
 
-def check_output(path: str | Path) -> Path:
-    """`path` as a Path if a picture can be saved there; to be called before any long work.
+def check_output(path: str | Path, inputs: Iterable[str | Path] = ()) -> Path:
+    """`path` as a Path if a picture can be saved there, as `files.check_output` says."""
+    return files.check_output(path, FORMATS, inputs)
 
-    Touches nothing. Raises PictureError for an extension that is not in FORMATS, a folder, or a
-    parent folder that is missing or not writable.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise PictureError(f"{path}: a picture's name must end in {', '.join(FORMATS)}")
-    if os.path.isdir(path):
-        raise PictureError(f"{path}: this is a folder; name a file in it")
-    if not os.path.isdir(path.parent):
-        raise PictureError(f"{path}: there is no folder {path.parent}; create it first")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise PictureError(f"{path}: the folder {path.parent} is not writable; choose another")
-    return path
+
+def carries_text(path: Path) -> bool:
+    """Whether a picture of this name takes text chunks: a PNG does, JPEG and WebP do not."""
+    return FORMATS[path.suffix.lower()][0] == "PNG"
 
 
 def save_picture(image: Image.Image, path: str | Path, text: dict[str, str] | None = None) -> None:
     """Writes `image` in the format of `path`'s extension; an old file is replaced only when whole.
 
-    `text` goes into a PNG's text chunks; JPEG and WebP do not take it.
-    Raises PictureError as `check_output` does, and OSError if the writing fails.
+    `text` goes into the chunks of a picture that `carries_text`; others do not take it.
+    Raises InputError as `check_output` does, and OSError if the writing fails.
     """
     path = check_output(path)
     kind, options = FORMATS[path.suffix.lower()]
-    if kind == "PNG" and text:
+    if text and carries_text(path):
         options = {**options, "pnginfo": _chunks(text)}
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
+    with files.replacing(path) as part:
         with open(part, "xb") as file:  # unlike mkstemp, this leaves the mode to the umask
             image.save(file, format=kind, **options)
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def _chunks(text: dict[str, str]) -> PngInfo:
     chunks = PngInfo()
     for key, value in text.items():
-        chunks.add_text(key, value)
+        chunks.add_text(key, value)  # as iTXt where Latin-1 doesn't do
     return chunks

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from ptinv import images
+from ptinv.errors import InputError
 from ptinv.images import PictureError, open_picture, save_picture, to_rgb
 from ptinv.metrics import psnr
 
@@ -394,7 +395,7 @@ def test_check_output(tmp_path):
         ("none/a.png", "there is no folder"),
         ("old.png/a.png", "there is no folder"),
     ):
-        with pytest.raises(PictureError, match=words):
+        with pytest.raises(InputError, match=words):
             images.check_output(tmp_path / name)
     assert sorted(tmp_path.iterdir()) == before and old.read_bytes() == b"old"
 
@@ -456,7 +457,7 @@ def test_a_save_that_cannot_replace_leaves_no_part(tmp_path, monkeypatch):
     def refuse(source, target):
         raise PermissionError("no")
 
-    monkeypatch.setattr(images.os, "replace", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(PermissionError):
         save_picture(_plain(), tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
@@ -466,7 +467,7 @@ def test_save_replaces_and_refuses(tmp_path):
     (tmp_path / "a.png").write_bytes(b"old")
     save_picture(_noise(), tmp_path / "a.png")
     assert open_picture(tmp_path / "a.png").tobytes() == _noise().tobytes()
-    with pytest.raises(PictureError, match="must end in"):
+    with pytest.raises(InputError, match="must end in"):
         save_picture(_noise(), tmp_path / "a.txt")
 
 
