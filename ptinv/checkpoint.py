@@ -1,4 +1,4 @@
-"""Opens a Stable Diffusion v1 checkpoint: what it is, where its tensors are, and into the networks.
+"""Opens a Stable Diffusion v1 checkpoint: what it is, and where its tensors are.
 
 Two layouts hold the same tensors:
 
@@ -6,50 +6,28 @@ Two layouts hold the same tensors:
     one `.safetensors` file             the original CompVis names, without any configuration
 
 The networks carry the folder's tensor names, so that the folder needs no map but two old spellings;
-the single file goes through `original_names.py`. Nothing but safetensors is opened, and nothing is
-read before it is needed: tensors are views into the memory-mapped file until they are converted.
+the single file goes through `original_names.py`. No tensor is read here (see `tensors.py`).
 """
 
 import json
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
 
-import torch
-from safetensors import SafetensorError, safe_open
-from torch import nn
-
-from .errors import InputError
 from .original_names import LEFT_OUT, NETWORKS, rename, unet_modules, vae_modules
+from .tensors import PICKLES, CheckpointError, Entries, entries, some
 from .text import SD_V1_TEXT
 from .unet import UNetConfig
 from .vae import VAEConfig
 
 SD_V1_LATENT_SCALE = 0.18215
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+TOKENIZER_FILES = ("vocab.json", "merges.txt")
 SD_V1_SCHEDULE = {
     "beta_schedule": "scaled_linear",
     "beta_start": 0.00085,
     "beta_end": 0.012,
     "num_train_timesteps": 1000,
 }
-PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-
-
-class CheckpointError(InputError):
-    """What is wrong with a checkpoint, in a sentence."""
-
-
-class Entry(NamedTuple):
-    """One tensor in a file."""
-
-    path: Path
-    key: str
-    shape: tuple[int, ...]
-
-
-Entries = dict[str, Entry]  # by the name that the network gives the tensor
 
 
 @dataclass(frozen=True)
@@ -62,6 +40,13 @@ class Checkpoint:
     latent_scale: float
     tokenizer: Path
     tensors: dict[str, Entries]  # by network: unet, vae, text_encoder
+
+    @property
+    def files(self) -> list[Path]:
+        """What the networks and the tokenizer are read from, always in the same order."""
+        first = [next(iter(self.tensors[name].values())) for name in NETWORKS.values()]
+        weights = dict.fromkeys(entry.path for entry in first)
+        return [*weights, *(self.tokenizer / name for name in TOKENIZER_FILES)]
 
 
 def open_checkpoint(
@@ -90,28 +75,10 @@ def _with_tokenizer(checkpoint: Checkpoint, given: Path | None) -> Checkpoint:
     usual = checkpoint.tokenizer
     places = [given] if given else [usual, usual.parent]
     for place in places:
-        if (place / "vocab.json").is_file() and (place / "merges.txt").is_file():
-            return Checkpoint(**{**checkpoint.__dict__, "tokenizer": place})
-    looked = " or ".join(map(str, places))
-    raise CheckpointError(
-        f"no tokenizer (vocab.json and merges.txt) in {looked}; give its folder as the tokenizer"
-    )
-
-
-def entries(path: Path) -> Entries:
-    """The names and shapes in one safetensors file, from its header."""
-    if path.suffix in PICKLES:
-        raise CheckpointError(
-            f"{path} is a pickle, which can run code when it is opened; convert it first: "
-            f"python tools/convert_checkpoint.py {path} {path.with_suffix('.safetensors')}"
-        )
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {k: Entry(path, k, tuple(file.get_slice(k).get_shape())) for k in file.keys()}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is not a whole safetensors file ({error}); fetch it again"
-        ) from error
+        if all((place / name).is_file() for name in TOKENIZER_FILES):
+            return replace(checkpoint, tokenizer=place)
+    looked, names = " or ".join(map(str, places)), " and ".join(TOKENIZER_FILES)
+    raise CheckpointError(f"no tokenizer ({names}) in {looked}; give its folder as the tokenizer")
 
 
 def _open_folder(folder: Path, half: bool) -> Checkpoint:
@@ -221,7 +188,7 @@ def _open_file(path: Path) -> Checkpoint:
             case None:
                 foreign.append(key)
     if foreign:
-        raise CheckpointError(f"{path} holds unknown tensors: {_some(foreign)}")
+        raise CheckpointError(f"{path} holds unknown tensors: {some(foreign)}")
     beside = path.parent / "tokenizer"
     return Checkpoint(unet, vae, SD_V1_TEXT, SD_V1_LATENT_SCALE, beside, tensors)
 
@@ -252,53 +219,3 @@ def _width(found: Entries, name: str) -> int | None:
     """How many channels one of the UNet's layers takes in; None if there is no such layer."""
     entry = found.get("model.diffusion_model." + name)
     return entry and next(iter(entry.shape[1:]), 0)
-
-
-def fill(network: nn.Module, found: Entries, device: torch.device, dtype: torch.dtype) -> None:
-    """Gives a network that was built on the meta device its tensors, strictly.
-
-    Where nothing is converted the tensors stay views into the file. Otherwise the file is mapped
-    anew every few tensors, so that the pages already read are let go.
-    Raises CheckpointError naming tensors that are missing, extra or of another shape.
-    """
-    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    _check(wanted, found, type(network).__name__)
-    path = next(iter(found.values())).path
-    state, names = {}, iter(wanted)
-    while batch := list(islice(names, 16)):
-        with safe_open(path, framework="pt") as file:
-            for name in batch:
-                tensor = file.get_tensor(found[name].key).reshape(wanted[name])
-                state[name] = tensor.to(device, dtype)
-    network.load_state_dict(state, strict=True, assign=True)
-    network.eval().requires_grad_(False)
-
-
-def _check(wanted: dict[str, tuple[int, ...]], found: Entries, network: str) -> None:
-    problems = []
-    if missing := sorted(wanted.keys() - found.keys()):
-        problems.append(f"missing: {_some(missing)}")
-    if extra := sorted(found.keys() - wanted.keys()):
-        problems.append(f"not of this network: {_some(extra)}")
-    # the original VAE writes its attention's linear layers as 1×1 convolutions
-    misshapen = [
-        f"{name} is {list(found[name].shape)}, not {list(shape)}"
-        for name, shape in wanted.items()
-        if name in found
-        and found[name].shape != shape
-        and not (is_vae_projection(name) and found[name].shape == (*shape, 1, 1))
-    ]
-    if misshapen:
-        problems.append(f"of another shape: {_some(misshapen)}")
-    if problems:
-        path = next(iter(found.values())).path if found else "the checkpoint"
-        raise CheckpointError(f"{path} does not hold the {network}; {'; '.join(problems)}")
-
-
-def is_vae_projection(name: str) -> bool:
-    return "mid_block.attentions.0.to_" in name and "transformer_blocks" not in name
-
-
-def _some(names: list[str], shown: int = 3) -> str:
-    more = len(names) - shown
-    return ", ".join(names[:shown]) + (f" and {more} more" if more > 0 else "")
