@@ -8,19 +8,20 @@ edited = ptinv.edit(model, Image.open("picture.png"), "a yellow car")
 """
 
 from importlib import import_module
-from importlib.metadata import version
+
+__version__ = "0.1.0"
 
 _HOMES = {
     "load": "model",
     "StableDiffusion": "model",
-    "invert": "pipeline",
+    "invert": "inverting",
     "edit": "pipeline",
     "reconstruct": "pipeline",
     "generate": "pipeline",
     "METHODS": "methods",
     "Settings": "settings",
     "Inversion": "inversion.record",
-    "CheckpointError": "checkpoint",
+    "CheckpointError": "tensors",
     "PictureError": "images",
     "InputError": "errors",
 }
@@ -29,8 +30,6 @@ __all__ = ["ddim", *_HOMES]
 
 def __getattr__(name: str):
     """Imports on first use, so that `ptinv --version` doesn't wait for torch."""
-    if name == "__version__":
-        return version("ptinv")
     if name == "ddim":
         return import_module("ptinv.ddim")
     if name in _HOMES:

@@ -1,91 +1,26 @@
-"""The verbs: invert a picture, edit it, reconstruct it, or generate one.
+"""The verbs that make pictures: edit one, reconstruct it, or generate one.
 
-Each takes a method by name and runs that row of the table in `methods.py`. What is decided on the
-way (which words an edit is about, that an old tuning doesn't fit) is logged, not printed.
+Each takes a method by name and runs that row of the table in `methods.py`.
 """
-
-import logging
-from dataclasses import replace
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from . import ddim, images
+from .editing import subject
 from .editing.conditions import constant
 from .editing.controls import chained, reweight
 from .editing.masks import FixedMask, LocalBlend
-from .errors import InputError
-from .inversion.ddim import ddim_inversion
-from .inversion.prompt_tuning import tune_prompt
-from .inversion.record import Inversion, pixels_of
-from .methods import Method, find
+from .inversion.record import Inversion
+from .inverting import inverted, settings_of, tuned_for
+from .methods import find
 from .model import StableDiffusion
 from .sampling import Progress, last, silent, walk_down
-from .settings import NAMES, OF_THE_TRAJECTORY, OF_THE_TUNING, Settings
-from .text import LENGTH, is_little, noun_phrase
+from .settings import Settings, check_prompt
 
-log = logging.getLogger(__name__)
-
-
-@torch.no_grad()
-def invert(
-    model: StableDiffusion,
-    image: Image.Image,
-    prompt: str = "",
-    method: str = "pti",
-    progress: Progress = silent,
-    **options,
-) -> Inversion:
-    """Walks a picture up its DDIM trajectory and, where the method tunes, tunes c_t for a prompt.
-
-    image: of any size and mode. prompt: the edit's target, or for a mere reconstruction whatever
-    describes the picture. options: the fields of `Settings`; those that only an edit has a use for
-    are not kept.
-    Raises InputError for settings out of range and FloatingPointError if the numbers overflow.
-    """
-    row = find(method)
-    settings = row.settings(**options)
-    model.warn_of_words(prompt)
-    image = images.to_rgb(image)
-    trajectory = ddim_inversion(
-        model,
-        model.encode(image),
-        ddim.ladder(settings.steps, settings.encode_ratio),
-        progress,
-    )
-    kept = {name: getattr(settings, name) for name in OF_THE_TRAJECTORY}
-    kept |= {"model": model.name, "prompt": prompt, "guidance": settings.guidance}
-    inversion = Inversion(pixels_of(image), trajectory, kept)
-    return tune(model, inversion, prompt, settings, progress) if row.tunes else inversion
-
-
-def tune(
-    model: StableDiffusion,
-    inversion: Inversion,
-    prompt: str,
-    settings: Settings,
-    progress: Progress = silent,
-) -> Inversion:
-    """The same inversion with c_t tuned for a prompt, from its trajectory."""
-    starts = {"target": prompt, "null": "", "source": settings.source}
-    tuning = tune_prompt(
-        model,
-        inversion.trajectory.to(model.device),
-        inversion.rungs,
-        model.embed(starts[settings.init_embedding]),
-        settings.inner_steps,
-        settings.lr,
-        settings.guidance,
-        progress,
-    )
-    kept = {name: getattr(settings, name) for name in OF_THE_TUNING}
-    return replace(
-        inversion,
-        settings=inversion.settings | {"prompt": prompt} | kept,
-        embeddings=tuning.embeddings,
-        losses=tuning.losses,
-    )
+# what `reconstruct` calls sampling without a tuning, and whose settings a mere round trip takes
+SAMPLERS = {"ddim": "ddim-global", "vae": "ddim-global"}
 
 
 def edit(
@@ -104,8 +39,7 @@ def edit(
     Raises InputError for an empty prompt, a focus word that isn't in it, or settings out of range,
     and FloatingPointError if the numbers overflow.
     """
-    if not prompt.strip():
-        raise InputError("the prompt is empty; say what the picture should become")
+    check_prompt(prompt, "what the picture should become")
     z0, inversion = sample(model, picture, prompt, method, progress, **options)
     return images.resize(model.decode(z0), inversion.picture.size)
 
@@ -128,6 +62,19 @@ def reconstruct(
     return images.resize(model.decode(z0), size)
 
 
+def settings_of_reconstruction(
+    picture: Image.Image | Inversion, method: str, **options
+) -> Settings:
+    """What `reconstruct` runs a method with. Raises as `settings_of`."""
+    options = {"mask": None, **options, "eta": 0.0}
+    return settings_of(picture, SAMPLERS.get(method, method), **options)
+
+
+def own_prompt(picture: Image.Image | Inversion) -> str:
+    """What an inversion was made for; nothing for a picture."""
+    return picture.settings["prompt"] or "" if isinstance(picture, Inversion) else ""
+
+
 def reconstructed_latent(
     model: StableDiffusion,
     picture: Image.Image | Inversion,
@@ -138,15 +85,14 @@ def reconstructed_latent(
 ) -> tuple[Tensor, tuple[int, int]]:
     """What `reconstruct` decodes, z_0 (1, c, h, w), and the picture's own (width, height)."""
     stored = isinstance(picture, Inversion)
+    settings = settings_of_reconstruction(picture, method, **options)
     if method == "vae":
-        Settings(**options)
         z0 = picture.trajectory[:1] if stored else model.encode(picture)
         return z0.to(model.device), picture.picture.size if stored else images.to_rgb(picture).size
     if prompt is None:
-        prompt = picture.settings.get("prompt", "") if stored else ""
-    method = "ddim-global" if method == "ddim" else method
-    options = {"mask": None, **options, "eta": 0.0}
-    z0, inversion = sample(model, picture, prompt, method, progress, **options)
+        prompt = own_prompt(picture)
+    method = SAMPLERS.get(method, method)
+    z0, inversion = sample(model, picture, prompt, method, progress, **vars(settings))
     return z0, inversion.picture.size
 
 
@@ -160,22 +106,19 @@ def sample(
     **options,
 ) -> tuple[Tensor, Inversion]:
     """Runs one row of the table: z_0 (1, c, h, w), and the inversion that the walk followed."""
-    row = find(method)
-    if isinstance(picture, Inversion):
-        stored = {name: picture.settings[name] for name in NAMES if name in picture.settings}
-        settings, image = row.settings(**{**stored, **options}), picture.picture
-        model.warn_of_words(prompt)
-    else:
-        settings, image = row.settings(**options), images.to_rgb(picture)
-
+    row, settings = find(method), settings_of(picture, method, **options)
+    check_prompt(prompt)
+    model.warn_of_words(prompt)
+    stored = isinstance(picture, Inversion)
+    image = picture.picture if stored else images.to_rgb(picture)
     # what may refuse a word or a mask comes before the long work
-    tokens = _focus_tokens(model, prompt, settings) if row.blends else []
-    factors = _factors(model, prompt, settings) if row.blends else None
-    mask = _given_mask(model, image, settings) if row.blends else None
-    if isinstance(picture, Inversion):
-        inversion = _tuned_for(model, picture, prompt, row, settings, progress)
+    tokens = subject.focus_tokens(model, prompt, settings) if row.blends else []
+    factors = subject.factors(model, prompt, settings) if row.blends else None
+    mask = subject.given_mask(model, image, settings) if row.blends else None
+    if stored:
+        inversion = tuned_for(model, picture, prompt, method, settings, progress)
     else:
-        inversion = invert(model, image, prompt, method, progress, **vars(settings))
+        inversion = inverted(model, image, prompt, method, settings, progress)
 
     trajectory = inversion.trajectory.to(model.device)
     controls, after = [], None
@@ -219,82 +162,3 @@ def generate(
     rungs = progress(ddim.ladder(steps)[::-1], "sampling")
     condition = constant(model.embed(""), model.embed(prompt))
     return model.decode(last(walk_down(model, z, rungs, condition, guidance)))
-
-
-def _tuned_for(
-    model: StableDiffusion,
-    inversion: Inversion,
-    prompt: str,
-    row: Method,
-    settings: Settings,
-    progress: Progress,
-) -> Inversion:
-    """A stored inversion as it is, or tuned (again) where the row needs what it doesn't hold."""
-    width, height = model.picture_size(inversion.picture.size)
-    cells = (model.unet.config.latent_channels, height // model.pixels_per_cell)
-    if inversion.trajectory.shape[1:] != (*cells, width // model.pixels_per_cell):
-        raise InputError("the inversion was made with another model; invert the picture anew")
-    for name in OF_THE_TRAJECTORY:
-        if getattr(settings, name) != inversion.settings[name]:
-            raise InputError(
-                f"the inversion was made with {name} {inversion.settings[name]}, "
-                f"not {getattr(settings, name)}; invert the picture anew"
-            )
-    if not row.tunes:
-        return inversion
-    wanted = {name: getattr(settings, name) for name in OF_THE_TUNING}
-    if settings.init_embedding == "target":
-        wanted["prompt"] = prompt
-    if settings.init_embedding != "source":
-        del wanted["source"]
-    if inversion.embeddings is not None:
-        if all(inversion.settings[name] == value for name, value in wanted.items()):
-            return inversion
-        log.info("the inversion was tuned for another prompt or other settings: tuning again")
-    return tune(model, inversion, prompt, settings, progress)
-
-
-def _focus_tokens(model: StableDiffusion, prompt: str, settings: Settings) -> list[int]:
-    """Where in the prompt the words are that the automatic mask follows; none for no such mask."""
-    if settings.mask != "auto":
-        return []
-    words = settings.focus or _guessed_focus(model, prompt, settings.source)
-    if not words:
-        log.warning("no word of the prompt says what the edit is about: editing everywhere")
-        return []
-    tokens = model.tokenizer.find(words, prompt)
-    log.info("the edit is about: %s", words)
-    return tokens
-
-
-def _guessed_focus(model: StableDiffusion, prompt: str, source: str | None) -> str:
-    """The words that the source text lacks, else the prompt's first noun phrase."""
-    words = [word.text for word in model.tokenizer.read(prompt)]
-    there = {word.text for word in model.tokenizer.words(source or "")}
-    new = [word for word in words if word not in there and not is_little(word)]
-    return " ".join(new if source and new else noun_phrase(words))
-
-
-def _factors(model: StableDiffusion, prompt: str, settings: Settings) -> Tensor | None:
-    """What to multiply each token's attention by, (77,); None for nothing."""
-    if not settings.reweight:
-        return None
-    factors = torch.ones(LENGTH)
-    for word, factor in settings.reweight.items():
-        factors[model.tokenizer.find(word, prompt)] = factor
-    return factors
-
-
-def _given_mask(model: StableDiffusion, image: Image.Image, settings: Settings) -> Tensor | None:
-    """The user's own mask at the latent's size, (1, 1, h, w); None where there is none."""
-    if not isinstance(settings.mask, Image.Image):
-        return None
-    mask = images.to_rgb(settings.mask)
-    if mask.size != image.size:
-        raise InputError(
-            f"the mask is {mask.size[0]} × {mask.size[1]} pixels but the picture "
-            f"is {image.size[0]} × {image.size[1]}; draw it over the picture"
-        )
-    width, height = model.picture_size(image.size)
-    cells = width // model.pixels_per_cell, height // model.pixels_per_cell
-    return images.to_mask(mask, cells).to(model.device)

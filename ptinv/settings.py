@@ -29,6 +29,7 @@ class Settings:
     mask_threshold: float = 0.3  # of the automatic mask, relative to the strongest attention
     reweight: dict[str, float] = field(default_factory=dict)  # word -> factor of its attention
     seed: int = 0
+    reuse_tuning: bool = False  # of an inversion, for another prompt or ω than it was made for
 
     def __post_init__(self):
         check("steps", self.steps, 1, 500, whole=True)
@@ -39,7 +40,13 @@ class Settings:
         check("eta", self.eta, 0, 1)
         check("mask_threshold", self.mask_threshold, 0, 1)
         check("seed", self.seed, 0, 2**63 - 1, whole=True)
+        for name in ("source", "focus"):
+            if (text := getattr(self, name)) is not None:
+                check_text(name, text)
+        if not isinstance(self.reweight, dict):
+            raise InputError(f"reweight must be words with their factors, not {self.reweight!r}")
         for word, factor in self.reweight.items():
+            check_text("the word to weigh", word)
             check(f"the weight of {word!r}", factor, 0, 1000)
         if round(self.encode_ratio * self.steps) == 0:
             raise InputError(
@@ -55,6 +62,8 @@ class Settings:
             raise InputError("focus is empty; name words of the prompt, or leave it out")
         if self.init_embedding == "source" and not self.source:
             raise InputError("init_embedding 'source' needs a source text; give one")
+        if not isinstance(self.reuse_tuning, bool):
+            raise InputError(f"reuse_tuning must be true or false, not {self.reuse_tuning!r}")
 
 
 def check(name: str, value: Real, low: Real, high: Real, whole: bool = False) -> None:
@@ -65,7 +74,25 @@ def check(name: str, value: Real, low: Real, high: Real, whole: bool = False) ->
         raise InputError(f"{name} must be {kind} from {low} to {high}, not {value!r}")
 
 
+def check_text(name: str, text: str) -> None:
+    """Raises InputError unless it is a text, and one that can be written as UTF-8."""
+    if not isinstance(text, str):
+        raise InputError(f"{name} must be a text, not {text!r}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{name} holds bytes that are no characters; type it anew") from error
+
+
+def check_prompt(prompt: str, purpose: str | None = None) -> None:
+    """Raises InputError unless it is a text, and not an empty one where it serves a purpose."""
+    check_text("the prompt", prompt)
+    if purpose and not prompt.strip():
+        raise InputError(f"the prompt is empty; say {purpose}")
+
+
 # what an inversion's tensors depend on; the rest can change without inverting or tuning again
 OF_THE_TRAJECTORY = ("steps", "encode_ratio")
 OF_THE_TUNING = ("inner_steps", "lr", "guidance", "init_embedding", "source")
+OF_GENERATING = ("steps", "guidance", "seed")
 NAMES = tuple(f.name for f in fields(Settings))

@@ -1,13 +1,14 @@
 """What an inversion leaves behind: a trajectory, the tuned embeddings, and how they came about.
 
 The file is one safetensors: the tensors, and the rest as JSON in its metadata. Nothing in it is
-code, so opening a stranger's is safe.
+code, so opening a stranger's is safe; whatever is in it is checked before it is used.
 """
 
+import hashlib
 import json
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +18,21 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .. import ddim
+from .. import ddim, files, images
 from ..errors import InputError
+from ..model import StableDiffusion
+from ..provenance import check_recorded, check_same
+from ..settings import OF_THE_TRAJECTORY, OF_THE_TUNING, Settings, check_prompt, check_text
+from ..text import LENGTH
+
+SUFFIX = ".safetensors"
+KINDS = {torch.uint8: "U8", torch.float32: "F32"}  # as safetensors calls them
+LAYOUT = {  # each tensor's type, axes, and the first one's length for T' steps
+    "pixels": (torch.uint8, 3, lambda steps: 3),
+    "trajectory": (torch.float32, 4, lambda steps: steps + 1),
+    "embeddings": (torch.float32, 3, lambda steps: steps),
+    "losses": (torch.float32, 1, lambda steps: steps),
+}
 
 
 @dataclass(frozen=True)
@@ -30,9 +44,10 @@ class Inversion:
 
     pixels: Tensor  # (3, H, W) bytes: the picture as it was given, in its own size
     trajectory: Tensor  # (T'+1, c, h, w): z*_0 … z*_T', scaled latents
-    settings: dict  # the model's name, the prompt, and every setting that shaped the tensors
+    settings: dict[str, Any]  # the method, the prompt, and every setting that shaped the tensors
     embeddings: Tensor | None = None  # (T', 77, d): c_1 … c_T', where a method tunes them
     losses: Tensor | None = None  # (T',): how far from the trajectory each tuned step lands
+    made_with: dict[str, Any] = field(default_factory=dict)  # see `provenance.made_with`
 
     @property
     def picture(self) -> Image.Image:
@@ -44,38 +59,118 @@ class Inversion:
         """The steps between the trajectory's latents, clean end first."""
         return ddim.ladder(self.settings["steps"], self.settings["encode_ratio"])
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Those that there are, by name."""
+        named = {name: getattr(self, name) for name in LAYOUT}
+        return {name: t.cpu().contiguous() for name, t in named.items() if t is not None}
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of everything in it."""
+        digest = hashlib.sha256(
+            json.dumps([self.settings, self.made_with], default=_plain).encode()
+        )
+        for name, tensor in self.tensors.items():
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+            digest.update(tensor.numpy().tobytes())
+        return digest.hexdigest()
+
+    def check_fits(self, model: StableDiffusion) -> None:
+        """Raises InputError if it was made with another model, or its shapes are not the model's.
+
+        Logs what else its last bits depend on and is not the same any more.
+        """
+        check_same("the inversion", self.made_with, model)
+        width, height = model.picture_size(self.picture.size)
+        side, config = model.pixels_per_cell, model.unet.config
+        latent = (config.latent_channels, height // side, width // side)
+        context = (LENGTH, config.context_channels)
+        tuned = context if self.embeddings is None else self.embeddings.shape[1:]
+        if self.trajectory.shape[1:] != latent or tuned != context:
+            raise InputError("the inversion's shapes are not the model's; invert the picture anew")
+
     def save(self, path: str | Path) -> None:
         """Writes one safetensors file; an existing one is only replaced by a complete one.
 
         Raises OSError where it cannot be written.
         """
-        tensors = {
-            name: value.cpu().contiguous()
-            for name in ("pixels", "trajectory", "embeddings", "losses")
-            if (value := getattr(self, name)) is not None
-        }
-        partial = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.partial")
+        about = {"settings": self.settings, "made_with": self.made_with, "sha256": self.digest}
         try:
-            save_file(tensors, partial, metadata={"ptinv": json.dumps(self.settings)})
-            os.replace(partial, path)
+            with files.replacing(path) as part:
+                metadata = {"ptinv": json.dumps(about, default=_plain)}
+                save_file(self.tensors, part, metadata=metadata)
         except SafetensorError as error:
             raise OSError(f"cannot write {path} ({error})") from error
-        finally:
-            partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> "Inversion":
-        """Reads what `save` wrote. Raises InputError for any other file."""
+        """Reads what `save` wrote. Raises InputError for any other file, and for an altered one."""
+        try:
+            files.check_file(path)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
         try:
             with safe_open(path, framework="pt") as file:
-                settings = json.loads((file.metadata() or {})["ptinv"])
+                about = json.loads((file.metadata() or {})["ptinv"])
+                _check_settings(about["settings"])
+                check_recorded(about["made_with"])
+                _check_shapes(file, about["settings"])
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
-                settings["steps"], settings["encode_ratio"]  # what the trajectory is walked with
-                return cls(settings=settings, **tensors)
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path} is not a whole inversion saved by ptinv") from error
+            inversion = cls(**tensors, settings=about["settings"], made_with=about["made_with"])
+            images.check_size(*inversion.picture.size)
+            if not all(t.isfinite().all() for t in inversion.tensors.values()):
+                raise InputError("it holds NaN or infinity")
+            if inversion.digest != about["sha256"]:
+                raise InputError("something in it was altered")
+            return inversion
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise InputError(
+                f"{path} is not a whole inversion saved by ptinv ({error}); invert the picture anew"
+            ) from error
+
+
+def is_inversion(path: str | Path) -> bool:
+    """Whether a file is a safetensors, and so no picture, by its name or by how it begins."""
+    if Path(path).suffix.lower() == SUFFIX:
+        return True
+    try:
+        with open(path, "rb") as file:
+            length, brace = int.from_bytes(file.read(8), "little"), file.read(1)
+            return brace == b"{" and length < Path(path).stat().st_size
+    except OSError:
+        return False
 
 
 def pixels_of(image: Image.Image) -> Tensor:
     """An RGB picture's bytes, (3, H, W)."""
     return rearrange(torch.from_numpy(np.array(image)), "h w c -> c h w").contiguous()
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    """Raises InputError, TypeError or KeyError unless the settings are whole and in range."""
+    names = OF_THE_TRAJECTORY + OF_THE_TUNING
+    Settings(**{name: settings[name] for name in names})
+    check_text("the method", settings["method"])
+    if settings["prompt"] is not None:
+        check_prompt(settings["prompt"])
+    if unknown := settings.keys() - {"method", "prompt", *names}:
+        raise InputError(f"it has unknown settings: {', '.join(sorted(unknown))}")
+
+
+def _check_shapes(file: safe_open, settings: dict[str, Any]) -> None:
+    """Raises InputError unless the tensors are those of `LAYOUT`; reads none of them."""
+    names = set(file.keys())
+    if not {"pixels", "trajectory"} <= names <= LAYOUT.keys():
+        raise InputError(f"its tensors are {', '.join(sorted(names))}")
+    steps = len(ddim.ladder(settings["steps"], settings["encode_ratio"]))
+    for name in names:
+        dtype, axes, length = LAYOUT[name]
+        shape, kind = file.get_slice(name).get_shape(), file.get_slice(name).get_dtype()
+        if len(shape) != axes or shape[0] != length(steps) or kind != KINDS[dtype]:
+            raise InputError(f"{name} is {kind} {shape}, which {steps} steps don't make")
+
+
+def _plain(number: Any) -> Any:
+    """NumPy's numbers as Python's, which JSON can hold."""
+    return number.item()
