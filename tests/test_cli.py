@@ -163,7 +163,7 @@ def test_without_either_the_embedded_model_serves_and_says_what_it_is(
     small_folder, monkeypatch, caplog
 ):
     monkeypatch.delenv("PTINV_MODEL")
-    monkeypatch.setattr("ptinv.cli.commands.TINY", small_folder)
+    monkeypatch.setattr("ptinv.cli.given.TINY", small_folder)
     assert ptinv_(*GENERATE, "-o", "out.png") == 0
     (remark,) = caplog.messages
     assert "embedded tiny model" in remark
@@ -298,7 +298,7 @@ def test_an_interrupted_command_returns_130_and_leaves_nothing(here, capsys, mon
     monkeypatch.setattr(UNet, "forward", interrupted)
     before = contents(here)
     assert ptinv_(*EDIT, "-o", out) == 130
-    assert capsys.readouterr().err.endswith("ptinv: interrupted; nothing was written\n")
+    assert capsys.readouterr().err.endswith("ptinv: interrupted; no part of the output is left\n")
     assert contents(here) == before
 
 

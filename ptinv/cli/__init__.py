@@ -1,5 +1,78 @@
-"""The command line: `parser.py` says what can be asked for, `commands.py` does it."""
+"""The command line: `parser.py` says what can be asked for, `commands.py` does it.
 
-from .commands import main
+Here is how it ends: 0 done, 2 something given is wrong, 130 interrupted, 1 anything else.
+"""
 
-__all__ = ["main"]
+import argparse
+import logging
+import signal
+import sys
+import threading
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line; returns its exit code. Ctrl-C is answered from the first import on."""
+    interruptions = []
+
+    def interrupt(*_):
+        interruptions.append(True)
+        raise KeyboardInterrupt
+
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    try:
+        if ours:
+            signal.signal(signal.SIGINT, interrupt)
+        return _run(argv)
+    except BaseException as error:
+        # some libraries make an error of their own of an interruption during their import
+        if interruptions or isinstance(error, KeyboardInterrupt):
+            return _say("interrupted; no part of the output is left", 130)
+        raise
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _run(argv: list[str] | None) -> int:
+    """What is imported here is imported late because it takes a while."""
+    from .parser import build
+
+    parser = build()
+    args = parser.parse_args(argv)
+    if args.version:
+        from .. import __version__
+
+        print(f"ptinv {__version__}")
+        return 0
+    if args.command is None:
+        parser.error("say what to do")
+    quiet = getattr(args, "quiet", False)
+    logging.basicConfig(format="ptinv: %(message)s", level=logging.WARNING)
+    logging.getLogger("ptinv").setLevel(logging.WARNING if quiet else logging.INFO)
+    return _do(args)
+
+
+def _do(args: argparse.Namespace) -> int:
+    from ..errors import InputError
+    from ..settings import NAMES
+    from .commands import COMMANDS
+    from .given import flag
+
+    try:
+        COMMANDS[args.command](args)
+        return 0
+    except InputError as error:
+        # a setting's name at the start of a message, as it was spelt
+        first, _, rest = str(error).partition(" ")
+        return _say(f"{flag(first)} {rest}" if first in NAMES else str(error), 2)
+    except (FloatingPointError, OSError) as error:
+        return _say(str(error), 1)
+
+
+def _say(message: str, code: int) -> int:
+    """One line on stderr; returns the exit code that goes with it."""
+    print(f"ptinv: {' '.join(message.splitlines())}", file=sys.stderr)
+    return code

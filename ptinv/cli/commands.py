@@ -1,4 +1,4 @@
-"""What each command does, and how it ends: 0 done, 2 something given is wrong, 130 interrupted.
+"""What each command does.
 
 Whatever can be refused is refused before the model is loaded, and the output is written last and
 at once. Progress and remarks go to stderr, results to stdout.
@@ -6,149 +6,109 @@ at once. Progress and remarks go to stderr, results to stdout.
 
 import argparse
 import logging
-import os
-import sys
 from pathlib import Path
+from typing import Any
 
+from .. import files, images, inverting, pipeline
 from ..errors import InputError
-from ..settings import NAMES
-from .parser import build
+from ..inversion.record import SUFFIX
+from ..methods import METHODS
+from ..provenance import Recipe, check_same, fingerprint, made_with
+from ..settings import NAMES, OF_GENERATING, Settings, check_prompt
+from .given import flag, open_any, open_model, options, progress_of
+from .job import Job
 
-TINY = Path(__file__).parents[2] / "weights" / "tiny"
-TINY_REMARK = (
-    "no --model given: using the embedded tiny model, which knows only its own small world of "
-    "drawn scenes; for photographs, fetch Stable Diffusion with "
-    "`python tools/download_weights.py sd-v1-4` and give --model sd-v1-4"
-)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Runs the command line; returns its exit code."""
-    parser = build()
-    args = parser.parse_args(argv)
-    if args.version:
-        from .. import __version__
-
-        print(f"ptinv {__version__}")
-        return 0
-    if args.command is None:
-        parser.error("say what to do")
-    quiet = getattr(args, "quiet", False)
-    logging.basicConfig(format="ptinv: %(message)s", level=logging.WARNING)
-    logging.getLogger("ptinv").setLevel(logging.WARNING if quiet else logging.INFO)
-    try:
-        {"edit": edit, "reconstruct": reconstruct, "generate": generate, "methods": methods}[
-            args.command
-        ](args)
-        return 0
-    except InputError as error:
-        return _say(_with_flags(str(error)), 2)
-    except (FloatingPointError, OSError) as error:
-        return _say(str(error), 1)
-    except KeyboardInterrupt:
-        return _say("interrupted; nothing was written", 130)
+log = logging.getLogger(__name__)
 
 
 def edit(args: argparse.Namespace) -> None:
-    from .. import images, pipeline
+    output = images.check_output(args.output, _inputs(args))
+    picture, given = open_any(args.picture), options(args)
+    job = Job.of("edit", picture, args.prompt, args.method, given, output)
+    job.perform(open_model(args), progress_of(args))
 
-    output, picture, options = _checked(args)
-    if not args.prompt.strip():
-        raise InputError("the prompt is empty; say what the picture should become")
-    model = _load(args)
-    edited = pipeline.edit(model, picture, args.prompt, args.method, _progress(args), **options)
-    images.save_picture(edited, output)
+
+def invert(args: argparse.Namespace) -> None:
+    output = files.check_output(args.output, [SUFFIX])
+    if args.prompt is not None:
+        check_prompt(args.prompt, "what the picture should become, or leave it out")
+    picture, given = images.open_picture(args.picture), options(args)
+    inverting.settings_of(picture, args.method, **given)
+    how = picture, args.prompt, args.method, progress_of(args)
+    inverting.invert(open_model(args), *how, **given).save(output)
 
 
 def reconstruct(args: argparse.Namespace) -> None:
-    from .. import images, metrics, pipeline
+    output = images.check_output(args.output, _inputs(args))
+    picture, given = open_any(args.picture), options(args)
+    prompt = pipeline.own_prompt(picture) if args.prompt is None else args.prompt
+    job = Job.of("reconstruct", picture, prompt, args.method, given, output)
+    job.perform(open_model(args), progress_of(args))
 
-    output, picture, options = _checked(args)
-    model = _load(args)
-    z0, size = pipeline.reconstructed_latent(
-        model, picture, args.prompt, args.method, _progress(args), **options
-    )
-    decoded, ceiling = model.decode(z0), model.decode(model.encode(picture))
-    images.save_picture(images.resize(decoded, size), output)
-    wanted = images.resize(picture, model.picture_size(size))
-    print(f"{args.method}: {metrics.psnr(decoded, wanted):.2f} dB")
-    print(f"vae: {metrics.psnr(ceiling, wanted):.2f} dB (the ceiling)")
+
+def again(args: argparse.Namespace) -> None:
+    recipe, edited = Recipe.read(args.edited), Path(args.edited)
+    if recipe.command == "generate":
+        raise InputError(f"{edited} is made of nothing but its prompt and seed; use ptinv generate")
+    output = args.output or edited.with_name(f"{edited.stem}-again.png")
+    if not args.output and output.exists():
+        raise InputError(f"{output} exists already; name the output with -o")
+    output = images.check_output(output, _inputs(args))
+    given = vars(recipe.settings) | _same_mask(args, recipe.mask_hash)
+    picture = open_any(args.picture)
+    job = Job.of(recipe.command, picture, recipe.prompt, recipe.method, given, output)
+    if job.picture_hash != recipe.picture_hash:
+        log.warning("%s is not what %s was made of: making the same of it", args.picture, edited)
+    model = open_model(args, **{name: recipe.made_with[name] for name in ("device", "dtype")})
+    check_same(str(edited), recipe.made_with, model)
+    repeated = job.perform(model, progress_of(args))
+    same = fingerprint(repeated) == fingerprint(images.open_picture(edited))
+    log.info("%s has %s pixels as %s", output, "the same" if same else "not the same", edited)
+
+
+def _same_mask(args: argparse.Namespace, mask_hash: str) -> dict[str, Any]:
+    """The mask that an edit was made with, if it was. Raises InputError for any other."""
+    given = getattr(args, "mask", None)
+    if not mask_hash and given:
+        raise InputError(f"{args.edited} was made without a mask of yours; leave --mask out")
+    if not mask_hash:
+        return {}
+    if not given:
+        raise InputError(f"{args.edited} was made with a mask of yours; give it with --mask FILE")
+    mask = images.open_picture(given)
+    if fingerprint(mask) != mask_hash:
+        raise InputError(f"{given} is not the mask that {args.edited} was made with; give that one")
+    return {"mask": mask}
 
 
 def generate(args: argparse.Namespace) -> None:
-    from .. import images, pipeline
-    from ..settings import Settings
-
     output = images.check_output(args.output)
-    given = {name: getattr(args, name) for name in ("seed", "steps", "guidance") if name in args}
-    Settings(**given)
-    model = _load(args)
-    picture = pipeline.generate(model, args.prompt, progress=_progress(args), **given)
-    images.save_picture(picture, output)
+    check_prompt(args.prompt, "what the picture should show")
+    settings = Settings(**options(args))
+    model, text = open_model(args), None
+    if images.carries_text(output):
+        text = Recipe("generate", args.prompt, "generate", settings, made_with(model)).chunks()
+    given = {name: getattr(settings, name) for name in OF_GENERATING}
+    picture = pipeline.generate(model, args.prompt, progress=progress_of(args), **given)
+    images.save_picture(picture, output, text)
 
 
 def methods(args: argparse.Namespace) -> None:
-    from ..methods import METHODS
-
     for name, row in METHODS.items():
         print(f"{name:12} {row.title}")
         settings = row.settings()
-        shown = [n for n in NAMES if n not in ("source", "focus", "reweight", "mask", "seed")]
+        hidden = {"source", "focus", "reweight", "mask", "seed", "reuse_tuning"}
         if not row.tunes:
-            shown = [n for n in shown if n not in ("inner_steps", "lr", "init_embedding", "eta")]
+            hidden |= {"inner_steps", "lr", "init_embedding", "eta"}
         if not row.blends:
-            shown.remove("mask_threshold")
-        print(" " * 13 + " ".join(f"{_flag(n)} {getattr(settings, n)}" for n in shown))
+            hidden.add("mask_threshold")
+        shown = [n for n in NAMES if n not in hidden]
+        print(" " * 13 + " ".join(f"{flag(n)} {getattr(settings, n)}" for n in shown))
 
 
-def _checked(args: argparse.Namespace):
-    """Output path, picture and settings, refused here if they can't be used."""
-    from .. import images
-    from ..methods import find
-
-    output = images.check_output(args.output)
-    picture = images.open_picture(args.picture)
-    options = {name: getattr(args, name) for name in NAMES if name in args}
-    if "mask" in options:
-        options["mask"] = images.open_picture(options["mask"])
-    if "no_mask" in args:
-        options["mask"] = None
-    if "reweight" in options:
-        options["reweight"] = dict(options["reweight"])
-    aliases = {"vae": "pti", "ddim": "pti"} if args.command == "reconstruct" else {}
-    find(aliases.get(args.method, args.method)).settings(**options)
-    return output, picture, options
+def _inputs(args: argparse.Namespace) -> list[str]:
+    """The files that a command reads and so must not write to."""
+    return [getattr(args, name) for name in ("picture", "edited", "mask") if name in args]
 
 
-def _load(args: argparse.Namespace):
-    from ..model import load
-
-    path = getattr(args, "model", None) or os.environ.get("PTINV_MODEL")
-    if not path:
-        path = TINY
-        logging.getLogger("ptinv").info(TINY_REMARK)
-    options = {
-        name: getattr(args, name) for name in ("device", "dtype", "tokenizer") if name in args
-    }
-    return load(path, **options)
-
-
-def _progress(args: argparse.Namespace):
-    from tqdm import tqdm
-
-    return lambda loop, label: tqdm(loop, desc=f"{label:9}", disable=args.quiet, file=sys.stderr)
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _with_flags(message: str) -> str:
-    """A setting's name at the start of a message, as it is spelt on the command line."""
-    first, _, rest = message.partition(" ")
-    return f"{_flag(first)} {rest}" if first in NAMES else message
-
-
-def _say(message: str, code: int) -> int:
-    print(f"ptinv: {message}", file=sys.stderr)
-    return code
+COMMANDS = {c.__name__: c for c in (edit, invert, reconstruct, again, generate, methods)}

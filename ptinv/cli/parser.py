@@ -23,25 +23,58 @@ def build() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", parser_class=Parser, metavar="COMMAND")
-    tuned = [_model_options(), _method_options()]
+    of_model, of_inversion, of_edit = _model_options(), _inversion_options(), _edit_options()
 
-    edit = commands.add_parser("edit", parents=tuned, help="edit a picture")
-    edit.add_argument("picture", metavar="PICTURE")
+    edit = commands.add_parser(
+        "edit", parents=[of_model, of_inversion, of_edit], help="edit a picture"
+    )
+    edit.add_argument("picture", metavar="PICTURE", help="or what `ptinv invert` made of it")
     edit.add_argument("prompt", metavar="PROMPT", help='what it should become: "a yellow car"')
     edit.add_argument("-o", "--output", metavar="OUT.png", required=True)
 
+    invert = commands.add_parser(
+        "invert",
+        parents=[of_model, of_inversion],
+        help="do an edit's long work once, for many edits",
+        description="The file that is written takes the picture's place in edit and reconstruct. "
+        "With a PROMPT it also holds the tuning for it; other prompts are tuned for when needed.",
+    )
+    invert.add_argument("picture", metavar="PICTURE")
+    invert.add_argument("prompt", metavar="PROMPT", nargs="?", default=None)
+    invert.add_argument("-o", "--output", metavar="X.safetensors", required=True)
+
     reconstruct = commands.add_parser(
         "reconstruct",
-        parents=tuned,
+        parents=[of_model, of_inversion, of_edit],
         help="invert a picture and walk back without an edit; prints PSNR",
         description="Prints the PSNR against the picture at the model's size, and the VAE's, which "
         "is the ceiling. --method also takes ddim (sampling with the prompt alone) and vae.",
     )
-    reconstruct.add_argument("picture", metavar="PICTURE")
-    reconstruct.add_argument("prompt", metavar="PROMPT", nargs="?", default="")
+    reconstruct.add_argument("picture", metavar="PICTURE", help="or what `ptinv invert` made of it")
+    reconstruct.add_argument("prompt", metavar="PROMPT", nargs="?", default=None)
     reconstruct.add_argument("-o", "--output", metavar="OUT.png", required=True)
 
-    generate = commands.add_parser("generate", parents=tuned[:1], help="make a picture from noise")
+    again = commands.add_parser(
+        "again",
+        parents=[of_model],
+        help="repeat an edit from the PNG that it made",
+        description="A PNG made by edit or reconstruct says in its text chunks how it was made; "
+        "JPEG and WebP cannot. On the same machine the pixels are the same. The device and dtype "
+        "are those of the first time unless given.",
+    )
+    again.add_argument("edited", metavar="EDITED.png")
+    again.add_argument("picture", metavar="PICTURE", help="what it was made of")
+    again.add_argument(
+        "-o",
+        "--output",
+        metavar="OUT.png",
+        help="(default: EDITED-again.png beside EDITED.png, if there is no such file yet)",
+    )
+    again.add_argument(
+        "--mask", metavar="FILE", default=argparse.SUPPRESS, help="the mask, if one was given then"
+    )
+
+    generate = commands.add_parser("generate", parents=[of_model], help="make a picture from noise")
     generate.add_argument("prompt", metavar="PROMPT")
     generate.add_argument("-o", "--output", metavar="OUT.png", required=True)
     _number(generate, "--steps", int, "of DDIM")
@@ -71,23 +104,29 @@ def _model_options() -> argparse.ArgumentParser:
     return group
 
 
-def _method_options() -> argparse.ArgumentParser:
+def _inversion_options() -> argparse.ArgumentParser:
     group = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     group.add_argument("--method", default="pti", help="see `ptinv methods` (default: pti)")
     group.add_argument("--source", metavar="TEXT", help="what the picture shows (never needed)")
-    group.add_argument("--focus", metavar="WORDS", help="words of the prompt that the mask follows")
-    _number(group, "--eta", float, "η: how much of the target prompt, from 0 to 1")
     _number(group, "--steps", int, "of DDIM, over the whole schedule")
     _number(group, "--encode-ratio", float, "how much of the schedule is inverted")
     _number(group, "--inner-steps", int, "N: tuning iterations at each timestep")
     _number(group, "--lr", float, "β: the tuning's learning rate")
     _number(group, "--guidance", float, "ω in tuning and sampling")
-    _number(group, "--mask-threshold", float, "of the automatic mask")
     group.add_argument(
         "--init-embedding",
         choices=["target", "null", "source"],
         help="where the tuning starts (default: target)",
     )
+    _number(group, "--seed", int, "of whatever noise a method draws")
+    return group
+
+
+def _edit_options() -> argparse.ArgumentParser:
+    group = Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    group.add_argument("--focus", metavar="WORDS", help="words of the prompt that the mask follows")
+    _number(group, "--eta", float, "η: how much of the target prompt, from 0 to 1")
+    _number(group, "--mask-threshold", float, "of the automatic mask")
     masks = group.add_mutually_exclusive_group()
     masks.add_argument("--mask", metavar="FILE", help="your own mask: white where to edit")
     masks.add_argument("--no-mask", action="store_true", help="edit everywhere")
@@ -98,7 +137,11 @@ def _method_options() -> argparse.ArgumentParser:
         type=_weight,
         help="multiply a word's attention (repeatable)",
     )
-    _number(group, "--seed", int, "of whatever noise a method draws")
+    group.add_argument(
+        "--reuse-tuning",
+        action="store_true",
+        help="keep an inversion's tuning for another prompt or ω",
+    )
     return group
 
 
