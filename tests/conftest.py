@@ -7,6 +7,7 @@ import os
 
 import pytest
 import small
+from PIL import Image
 
 import ptinv
 
@@ -55,3 +56,21 @@ def small_model(small_folder):
 def picture():
     """48 × 32 pixels of a scene."""
     return small.draw_picture()
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, small_folder, picture):
+    """A folder with a few files, which commands run in; the small model is the default."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PTINV_MODEL", str(small_folder))
+    picture.save("picture.png")
+    (tmp_path / "notes.txt").write_text("a yellow car")
+    (tmp_path / "damaged.png").write_bytes((tmp_path / "picture.png").read_bytes()[:300])
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "old.png").write_bytes(b"what was here before")
+    mask = Image.new("L", picture.size, "black")
+    mask.save("black.png")
+    mask.paste("white", (0, 0, 24, 32))
+    mask.save("mask.png")
+    mask.resize((32, 48)).save("other.png")
+    return tmp_path

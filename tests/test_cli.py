@@ -10,54 +10,21 @@ import sys
 
 import pytest
 import torch
+from commands import contents, pixels, ptinv_
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from small import OTHER_PROMPT, PROMPT
 
 import ptinv
-from ptinv import cli
 from ptinv.methods import METHODS
 from ptinv.unet import UNet
+
+pytestmark = pytest.mark.usefixtures("here")
 
 STEPS = ["--steps", "3"]
 EDIT = ["edit", "picture.png", PROMPT, *STEPS]
 RECONSTRUCT = ["reconstruct", "picture.png", PROMPT, *STEPS]
 GENERATE = ["generate", PROMPT, *STEPS]
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch, small_folder, picture):
-    """A folder with a few files, which commands run in; the small model is the default."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PTINV_MODEL", str(small_folder))
-    picture.save("picture.png")
-    (tmp_path / "notes.txt").write_text("a yellow car")
-    (tmp_path / "damaged.png").write_bytes((tmp_path / "picture.png").read_bytes()[:300])
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "old.png").write_bytes(b"what was here before")
-    mask = Image.new("L", picture.size, "black")
-    mask.save("black.png")
-    mask.paste("white", (0, 0, 24, 32))
-    mask.save("mask.png")
-    mask.resize((32, 48)).save("other.png")
-    return tmp_path
-
-
-def ptinv_(*words):
-    """Runs the command in this process; returns its exit code."""
-    try:
-        return cli.main([str(word) for word in words])
-    except SystemExit as exit:
-        return exit.code
-
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-
-
-def pixels(path):
-    with Image.open(path) as image:
-        return image.size, image.convert("RGB").tobytes()
 
 
 # What the commands do

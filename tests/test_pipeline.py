@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
 from small import OTHER_PROMPT, PROMPT
 
 import ptinv
@@ -186,6 +185,30 @@ def test_a_bare_trajectory_is_tuned_when_a_method_needs_it(small_model, picture,
     assert same(ptinv.edit(small_model, bare, PROMPT), ptinv.edit(small_model, inversion, PROMPT))
 
 
+def test_the_tuning_is_kept_where_it_is_asked_for(small_model, inversion, asked):
+    kept = ptinv.edit(small_model, inversion, OTHER_PROMPT, guidance=3.0, reuse_tuning=True)
+    assert asked == [501, 251, 1]
+    assert not same(kept, ptinv.edit(small_model, inversion, OTHER_PROMPT, guidance=3.0))
+
+
+def test_a_tuning_that_there_is_not_is_not_kept(small_model, picture, asked):
+    bare = ptinv.invert(small_model, picture, **STEPS)
+    asked.clear()
+    for given in (picture, bare):
+        with pytest.raises(InputError, match="^reuse_tuning "):
+            ptinv.edit(small_model, given, PROMPT, reuse_tuning=True)
+    assert asked == []
+
+
+def test_without_a_prompt_nothing_is_tuned_until_an_edit_needs_it(small_model, picture):
+    bare = ptinv.invert(small_model, picture, lr=0.05, **STEPS)
+    assert bare.embeddings is None
+    assert same(
+        ptinv.edit(small_model, bare, PROMPT),
+        ptinv.edit(small_model, picture, PROMPT, lr=0.05, **STEPS),
+    )
+
+
 @pytest.mark.parametrize("options", [dict(steps=5), dict(encode_ratio=0.5)])
 def test_another_trajectory_has_to_be_inverted_anew(small_model, inversion, asked, options):
     (name,) = options
@@ -234,37 +257,6 @@ def test_saving_that_fails_leaves_the_old_file(inversion, tmp_path, monkeypatch)
     assert path.read_bytes() == b"old"
 
 
-def foreign_files(inversion, folder):
-    """Files that are no inversions, each by what is wrong with it."""
-    inversion.save(folder / "whole")
-    whole = (folder / "whole").read_bytes()
-    tensors = {"trajectory": torch.zeros(2, 4, 4, 4)}
-    made = {"empty": b"", "text": b"a yellow car\n" * 20, "truncated": whole[: len(whole) // 2]}
-    for name, content in made.items():
-        (folder / name).write_bytes(content)
-    for name, metadata in {
-        "no metadata": None,
-        "other metadata": {"format": "pt"},
-        "not JSON": {"ptinv": "steps=50"},
-        "too few tensors": {"ptinv": "{}"},
-    }.items():
-        save_file(tensors, folder / name, metadata=metadata)
-    save_file(
-        tensors | {"pixels": torch.zeros(3, 4, 4), "weights": torch.zeros(1)},
-        folder / "too many tensors",
-        metadata={"ptinv": "{}"},
-    )
-    (folder / "folder").mkdir()
-    return [path for path in folder.iterdir() if path.name != "whole"] + [folder / "missing"]
-
-
-def test_other_files_are_not_inversions(inversion, tmp_path):
-    for path in foreign_files(inversion, tmp_path):
-        with pytest.raises(InputError) as error:
-            ptinv.Inversion.load(path)
-        assert str(path) in str(error.value), path.name
-
-
 # What is refused
 
 
@@ -281,6 +273,8 @@ OUT_OF_RANGE = {
 }
 REFUSED = [(name, value) for name, bad in OUT_OF_RANGE.items() for value in bad + NOT_NUMBERS]
 REFUSED += [("init_embedding", value) for value in ("random", "source", None)]
+REFUSED += [("source", 5), ("focus", b"car"), ("focus", "\udcff"), ("reweight", ["car"])]
+REFUSED += [("reuse_tuning", "yes")]
 REFUSED += [("mask", value) for value in ("mask.png", 0.5)]
 
 

@@ -10,13 +10,18 @@ import sys
 import threading
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C. After a plain KeyboardInterrupt that went through an `exec`, as many imports do,
+    Python would end itself by the signal, whatever exit code it is given."""
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns its exit code. Ctrl-C is answered from the first import on."""
     interruptions = []
 
     def interrupt(*_):
         interruptions.append(True)
-        raise KeyboardInterrupt
+        raise Interrupted
 
     ours = (
         threading.current_thread() is threading.main_thread()

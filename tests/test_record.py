@@ -1,0 +1,222 @@
+"""An inversion's file: whatever is in it, it is either as it was saved or refused in a sentence."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from small import PROMPT
+
+import ptinv
+from ptinv.errors import InputError
+from ptinv.inversion.record import Inversion, is_inversion
+
+
+@pytest.fixture(scope="module")
+def inversion(small_model, picture):
+    return ptinv.invert(small_model, picture, PROMPT, steps=4)
+
+
+@pytest.fixture
+def saved(inversion, tmp_path):
+    inversion.save(tmp_path / "x.safetensors")
+    return tmp_path / "x.safetensors"
+
+
+def refused(path, reason=None):
+    with pytest.raises(InputError, match=reason) as caught:
+        Inversion.load(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_it_says_what_it_was_made_with(saved, small_model):
+    with safe_open(saved, framework="pt") as file:
+        about = json.loads(file.metadata()["ptinv"])
+    assert about["made_with"] == {
+        "model": small_model.name,
+        "model_hash": small_model.hash,
+        "device": "cpu",
+        "dtype": "float32",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "version": ptinv.__version__,
+    }
+    assert about["settings"] == {
+        "method": "pti",
+        "prompt": PROMPT,
+        "steps": 4,
+        "encode_ratio": 0.8,
+        "inner_steps": 1,
+        "lr": 0.1,
+        "guidance": 7.5,
+        "init_embedding": "target",
+        "source": None,
+    }
+
+
+def test_the_same_inversion_makes_the_same_file(saved, inversion, tmp_path):
+    inversion.save(tmp_path / "y")
+    assert (tmp_path / "y").read_bytes() == saved.read_bytes()
+
+
+def test_a_file_cut_anywhere_is_refused(saved):
+    whole = saved.read_bytes()
+    for length in [*range(0, 3000, 97), *range(3000, len(whole), len(whole) // 40)]:
+        saved.write_bytes(whole[:length])
+        refused(saved)
+
+
+def test_a_file_changed_anywhere_is_refused(saved):
+    whole = saved.read_bytes()
+    for place in [*range(8, 1500, 53), *range(1500, len(whole), len(whole) // 40)]:
+        saved.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        refused(saved)
+
+
+SETTINGS = [
+    ("steps", 0, "steps must be"),
+    ("steps", 5, "trajectory is|embeddings is|losses is"),
+    ("steps", 4.0, "steps must be"),
+    ("steps", "4", "steps must be"),
+    ("steps", True, "steps must be"),
+    ("steps", None, "steps must be"),
+    ("encode_ratio", 0.1, "leaves none"),
+    ("encode_ratio", float("nan"), "encode_ratio must be"),
+    ("guidance", float("inf"), "guidance must be"),
+    ("lr", [], "lr must be"),
+    ("inner_steps", 10**30, "inner_steps must be"),
+    ("init_embedding", "random", "init_embedding must be"),
+    ("init_embedding", "source", "needs a source text"),
+    ("source", 5, "source must be"),
+    ("prompt", 5, "the prompt must be"),
+    ("prompt", "\ud800", "the prompt holds"),
+    ("method", None, "the method must be"),
+    ("strength", 1, "unknown settings: strength"),
+]
+
+
+@pytest.mark.parametrize("name, value, reason", SETTINGS)
+def test_a_setting_out_of_range_is_refused_though_the_digest_is_right(
+    inversion, tmp_path, name, value, reason
+):
+    replace(inversion, settings=inversion.settings | {name: value}).save(tmp_path / "x")
+    refused(tmp_path / "x", reason)
+
+
+@pytest.mark.parametrize("name", ["steps", "lr", "method", "prompt", "source"])
+def test_a_setting_that_lacks_is_refused(inversion, tmp_path, name):
+    settings = {key: value for key, value in inversion.settings.items() if key != name}
+    replace(inversion, settings=settings).save(tmp_path / "x")
+    refused(tmp_path / "x", f"'{name}'")
+
+
+@pytest.mark.parametrize(
+    "name, value", [("model_hash", None), ("threads", "1"), ("threads", True), ("version", 1)]
+)
+def test_what_it_was_made_with_has_its_types(inversion, tmp_path, name, value):
+    replace(inversion, made_with=inversion.made_with | {name: value}).save(tmp_path / "x")
+    refused(tmp_path / "x", name)
+    lacking = {key: value for key, value in inversion.made_with.items() if key != name}
+    replace(inversion, made_with=lacking).save(tmp_path / "x")
+    refused(tmp_path / "x", "what it was made with is missing")
+
+
+def with_value(tensor, value):
+    tensor = tensor.clone()
+    tensor.view(-1)[7 % tensor.numel()] = value
+    return tensor
+
+
+TENSORS = [
+    ("trajectory", lambda t: t[1:], "trajectory is"),
+    ("trajectory", lambda t: t[:, :, :, 0], "trajectory is"),
+    ("trajectory", lambda t: t.double(), "trajectory is F64"),
+    ("trajectory", lambda t: with_value(t, torch.nan), "NaN"),
+    ("embeddings", lambda t: t[:-1], "embeddings is"),
+    ("embeddings", lambda t: t.half(), "embeddings is F16"),
+    ("embeddings", lambda t: with_value(t, torch.inf), "infinity"),
+    ("losses", lambda t: t[None], "losses is"),
+    ("losses", lambda t: with_value(t, -torch.inf), "infinity"),
+    ("pixels", lambda t: t.float(), "pixels is F32"),
+    ("pixels", lambda t: t[:1], "pixels is"),
+    ("pixels", lambda t: t[:, :1], "too small"),
+    ("pixels", lambda t: t[:, :, :0], "whole inversion"),
+]
+
+
+@pytest.mark.parametrize("name, change, reason", TENSORS)
+def test_a_tensor_of_another_make_is_refused_though_the_digest_is_right(
+    inversion, tmp_path, name, change, reason
+):
+    replace(inversion, **{name: change(getattr(inversion, name))}).save(tmp_path / "x")
+    refused(tmp_path / "x", reason)
+
+
+@pytest.mark.parametrize("name", ["pixels", "trajectory"])
+def test_a_tensor_too_few_or_too_many_is_refused(saved, name):
+    tensors = load_file(saved)
+    with safe_open(saved, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(tensors | {"weights": torch.zeros(1)}, saved, metadata=metadata)
+    refused(saved, "its tensors are .*weights")
+    del tensors[name]
+    save_file(tensors, saved, metadata=metadata)
+    refused(saved, "its tensors are")
+
+
+@pytest.mark.parametrize(
+    "about", ["[]", "5", "null", '"x"', "[" * 100_000, "{", '{"settings": []}']
+)
+def test_metadata_that_is_something_else_is_refused(saved, about):
+    save_file(load_file(saved), saved, metadata={"ptinv": about})
+    refused(saved, "whole inversion")
+
+
+def test_a_checkpoint_is_no_inversion(small_folder):
+    refused(small_folder / "unet" / "diffusion_pytorch_model.safetensors", "whole inversion")
+
+
+# Whether it fits the model
+
+
+def test_another_model_s_is_refused_by_its_hash(small_model, inversion):
+    other = replace(inversion, made_with=inversion.made_with | {"model_hash": "0" * 64})
+    for verb in (ptinv.edit, ptinv.reconstruct):
+        with pytest.raises(InputError, match="made with another model, .*000000000000"):
+            verb(small_model, other, PROMPT)
+
+
+@pytest.mark.parametrize(
+    "name, cut", [("trajectory", (..., slice(1))), ("embeddings", (..., slice(1)))]
+)
+def test_shapes_that_are_not_the_model_s_are_refused(small_model, inversion, name, cut):
+    other = replace(inversion, **{name: getattr(inversion, name)[cut]})
+    with pytest.raises(InputError, match="shapes are not the model's"):
+        ptinv.edit(small_model, other, PROMPT)
+
+
+def test_another_precision_or_number_of_threads_is_said(small_model, inversion, caplog):
+    other = replace(inversion, made_with=inversion.made_with | {"threads": 99, "dtype": "bfloat16"})
+    ptinv.reconstruct(small_model, other)
+    assert any("dtype bfloat16, now float32, threads 99" in message for message in caplog.messages)
+
+
+def test_the_hash_is_of_the_files_whatever_the_precision(small_model, small_folder, tmp_path):
+    assert ptinv.load(small_folder, "cpu", "bfloat16").hash == small_model.hash
+    assert len(small_model.hash) == 64
+
+
+# What is an inversion
+
+
+def test_an_inversion_is_known_by_its_name_or_its_beginning(saved, picture, tmp_path):
+    assert is_inversion(saved)
+    assert is_inversion("missing.SAFETENSORS")
+    assert is_inversion(saved.rename(tmp_path / "renamed"))
+    for name in ("a.png", "a.jpg", "a.gif", "a.bmp", "a.webp", "a.tif"):
+        picture.resize((123, 123)).save(tmp_path / name)
+        assert not is_inversion(tmp_path / name)
+    assert not is_inversion(tmp_path)
+    assert not is_inversion("missing.png")
