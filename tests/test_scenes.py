@@ -1,18 +1,19 @@
-"""The procedural world of captioned pictures: repeatable, and true to its masks."""
+"""The procedural world of captioned pictures: repeatable, and true to its masks and captions."""
 
-import importlib.util
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scenes
+from grounds import BACKGROUNDS
+from PIL import Image
+from things import COLOURS, KINDS
 
-PROGRAM = Path(__file__).parents[1] / "tools" / "scenes.py"
-_spec = importlib.util.spec_from_file_location("scenes", PROGRAM)
-scenes = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(scenes)
+PROGRAM = Path(scenes.__file__)
 
 
 def _run(*arguments) -> subprocess.CompletedProcess:
@@ -25,6 +26,25 @@ def _files(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in found}
 
 
+def _drawn(split: str, count: int) -> list[scenes.Scene]:
+    return [scenes.random_scene(scenes.split_rng(split, 0, i)) for i in range(count)]
+
+
+def test_the_world_is_as_rich_as_promised():
+    assert len(KINDS) >= 12 and len(COLOURS) >= 10 and len(BACKGROUNDS) >= 6
+    drawn = _drawn("look", 300)
+    assert {len(scene.things) for scene in drawn} == {1, 2, 3}
+    alike = [s for s in drawn if max(Counter(t.kind for t in s.things).values()) > 1]
+    assert 40 < len(alike) < 130  # several of the same kind
+    overlapping = [
+        scene
+        for scene in drawn
+        for a, b in zip(scene.things, scene.things[1:], strict=False)
+        if b.x - a.x < (a.size + b.size) / 2
+    ]
+    assert len(overlapping) > 20
+
+
 def test_same_seed_gives_the_same_bytes(tmp_path):
     for name, seed in (("a", 7), ("b", 7), ("c", 8)):
         assert scenes.main([str(tmp_path / name), "--count", "3", "--seed", str(seed)]) == 0
@@ -34,17 +54,26 @@ def test_same_seed_gives_the_same_bytes(tmp_path):
 
 
 def test_splits_share_no_scene():
-    def drawn(split):
-        return {scenes.random_scene(scenes.split_rng(split, 0, i)) for i in range(100)}
+    drawn = {split: set(_drawn(split, 100)) for split in scenes.SPLITS}
+    assert all(len(found) == 100 for found in drawn.values())
+    assert not drawn["train"] & drawn["test"]
+    assert not drawn["train"] & drawn["tune"]
+    assert not drawn["tune"] & drawn["test"]
 
-    assert len(drawn("train")) == 100
-    assert not drawn("train") & drawn("test")
+
+def test_drawing_on_all_cores_is_drawing_one_by_one():
+    pixels, captions = scenes.many("look", 3, 5, scenes.caption)
+    for i in range(5):
+        rng = scenes.split_rng("look", 3, i)
+        scene = scenes.random_scene(rng)
+        assert np.array_equal(pixels[i].transpose(1, 2, 0), np.asarray(scenes.draw(scene)))
+        assert captions[i] == scenes.caption(scene, rng)
 
 
 def test_manifest_lists_pictures_that_exist_and_kinds_in_turn(tmp_path):
-    assert scenes.main([str(tmp_path), "--count", "7"]) == 0
+    assert scenes.main([str(tmp_path), "--count", "9"]) == 0
     lines = [json.loads(line) for line in (tmp_path / "manifest.jsonl").read_text().splitlines()]
-    assert [line["kind"] for line in lines] == [scenes.EDITS[i % 3] for i in range(7)]
+    assert [line["kind"] for line in lines] == [scenes.EDITS[i % 4] for i in range(9)]
     for line in lines:
         assert all((tmp_path / line[key]).is_file() for key in ("image", "truth", "mask"))
         assert line["caption"] != line["target"]
@@ -55,58 +84,107 @@ def test_manifest_lists_pictures_that_exist_and_kinds_in_turn(tmp_path):
 @pytest.mark.parametrize("kind", scenes.EDITS)
 def test_truth_differs_from_the_picture_only_inside_the_mask(kind):
     for i in range(30):
-        rng = scenes.split_rng("masks", 0, i)
-        scene = scenes.random_scene(rng)
-        edited = scenes.edit(scene, kind, rng)
+        scene, edited = scenes.random_edit(kind, "look", 0, i)
         picture, truth = np.asarray(scenes.draw(scene)), np.asarray(scenes.draw(edited))
-        inside = np.asarray(scenes.edit_mask(scene, edited, kind)) == 255
+        inside = np.asarray(scenes.edit_mask(scene, edited)) == 255
         differs = (picture != truth).any(axis=2)
         assert differs[inside].any()
         assert not differs[~inside].any()
         assert not inside.all()
 
 
+@pytest.mark.parametrize("kind", scenes.EDITS)
+def test_an_edit_changes_what_it_says_and_nothing_else(kind):
+    for i in range(50):
+        before, after = scenes.random_edit(kind, "look", 1, i)
+        changed = [(a, b) for a, b in zip(before.things, after.things, strict=True) if a != b]
+        assert (before.background != after.background) == (kind == "background")
+        assert scenes.replace(after, things=before.things, background=before.background) == before
+        if kind == "background":
+            assert not changed
+        elif kind == "all":
+            assert len({a.kind for a, _ in changed}) == 1
+            of_kind = [t for t in before.things if t.kind == changed[0][0].kind]
+            untouched = [t for t in of_kind if t in after.things]
+            assert len(of_kind) > 1 and not untouched
+        else:
+            ((a, b),) = changed
+            assert (a.colour != b.colour, a.kind != b.kind) == (kind == "colour", kind == "object")
+        assert all((a.x, a.y, a.size) == (b.x, b.y, b.size) for a, b in changed)
+
+
 def test_every_kind_can_be_drawn_in_every_colour_on_every_background():
     seen = set()
-    for kind in scenes.KINDS:
-        for colour in scenes.COLOURS:
-            thing = scenes.Thing(kind, colour, 0.5, 0.85, 0.4)
-            scene = scenes.Scene((thing,), "on the grass", 0.5, 1.0, "left", 3)
-            seen.add(scenes.draw(scene).tobytes())
-    for background in scenes.BACKGROUNDS:
-        seen.add(scenes.draw(scenes.Scene((), background, 0.5, 1.0, "left", 3)).tobytes())
-    assert len(seen) == 8 * 10 + 5
+
+    def scene(*things, background="on the grass"):
+        return scenes.Scene(things, background, 0.5, 1.0, 0.0, "left", 3)
+
+    for kind in KINDS:
+        for colour in COLOURS:
+            seen.add(scenes.draw(scene(scenes.Thing(kind, colour, 0.5, 0.85, 0.4))).tobytes())
+    for background in BACKGROUNDS:
+        seen.add(scenes.draw(scene(background=background)).tobytes())
+    assert len(seen) == len(KINDS) * len(COLOURS) + len(BACKGROUNDS)
 
 
-def test_two_things_differ_and_do_not_overlap():
-    drawn = [scenes.random_scene(scenes.split_rng("pairs", 0, i)) for i in range(200)]
-    pairs = [scene.things for scene in drawn if len(scene.things) == 2]
-    assert 40 < len(pairs) < 100
-    for left, right in pairs:
-        assert left.kind != right.kind and left.colour != right.colour
-        assert left.x + left.size / 2 < right.x - right.size / 2
+def test_the_nearer_thing_hides_the_one_behind_it():
+    behind, front = (
+        scenes.Thing("ball", colour, 0.5, y, 0.4) for colour, y in (("red", 0.8), ("blue", 0.82))
+    )
+    scene = scenes.Scene((behind, front), "on the grass", 0.5, 1.0, 0.0, "left", 3)
+    swapped = scenes.replace(scene, things=(front, behind))
+    for each in (scene, swapped):
+        red, _, blue = scenes.draw(each).getpixel((64, 84))
+        assert blue > red
 
 
 def test_captions():
     things = (scenes.Thing("car", "orange", 0.3, 0.8, 0.3),)
-    scene = scenes.Scene(things, "by the sea", 0.5, 1.0, "right", 0)
+    scene = scenes.Scene(things, "by the sea", 0.5, 1.0, 0.0, "right", 0)
     assert scenes.caption(scene) == "an orange car by the sea"
     both = scenes.replace(scene, things=(*things, scenes.Thing("house", "blue", 0.7, 0.8, 0.3)))
     assert scenes.caption(both) == "an orange car and a blue house by the sea"
-    used = set()
-    for i in range(500):
+    three = scenes.replace(scene, things=(scenes.Thing("fish", "red", 0.3, 0.8, 0.3),) * 3)
+    assert scenes.caption(three) == "three red fish by the sea"
+    two = scenes.replace(scene, background="in the snow", things=things * 2)
+    assert scenes.caption(two) == "two orange cars in the snow"
+
+
+def test_every_phrasing_says_what_the_scene_holds_in_known_words():
+    used, phrasings = set(), set()
+    for i in range(1500):
         rng = scenes.split_rng("words", 0, i)
-        used |= set(scenes.caption(scenes.random_scene(rng), rng).split())
+        scene = scenes.random_scene(rng)
+        text, content = scenes.caption(scene, rng), scenes.content(scene)
+        assert scenes.read(scenes.caption(scene)) == content
+        assert scenes.read(text).groups == content.groups
+        assert scenes.read(text).background in (None, content.background)
+        used |= set(text.split())
+        phrasings.add(text.split()[0])
     assert tuple(sorted(used)) == scenes.WORDS
+    assert {"a", "there", "two"} <= phrasings
+
+
+def test_the_sheet_is_one_picture(tmp_path):
+    assert scenes.main([str(tmp_path / "sheet.png"), "--sheet", "--count", "9"]) == 0
+    with Image.open(tmp_path / "sheet.png") as page:
+        assert page.height > 2 * scenes.SIDE  # two rows
 
 
 def test_bad_arguments_are_refused_in_one_sentence(tmp_path):
     taken = tmp_path / "file"
     taken.write_text("kept")
     out = tmp_path / "out"
-    for arguments in ((out, "--count", -1), (out, "--seed", -1), (taken,)):
+    refused = (
+        (out, "--count", -1),
+        (out, "--seed", -1),
+        (taken,),
+        (tmp_path, "--sheet"),
+        (tmp_path / "sheet.xyz", "--sheet"),
+    )
+    for arguments in refused:
         done = _run(*arguments)
         assert done.returncode == 2
         assert len(done.stderr.splitlines()) == 1
-        assert "Traceback" not in done.stderr
-    assert not out.exists() and taken.read_text() == "kept"
+    assert taken.read_text() == "kept"
+    assert not out.exists()

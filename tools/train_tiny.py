@@ -7,6 +7,8 @@ has something to push away from, and an average of the weights kept for sampling
     python tools/train_tiny.py weights/tiny --work runs/tiny      # about 100 minutes on 2 cores
 
 Stop it at any time: called again with the same --work folder, it goes on from its last checkpoint.
+With `--start FOLDER` a run begins from a model that is there (its words keep what they have
+learned), and goes on training it on new pictures.
 """
 
 import argparse
@@ -18,7 +20,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import scenes
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
+import ptinv
 from ptinv import ddim
 from ptinv.text import TextEncoder, Tokenizer
 from ptinv.unet import UNet, UNetConfig
@@ -110,17 +112,6 @@ def write_tokenizer(folder: Path) -> list[str]:
     return tokens
 
 
-def pictures(count: int, seed: int) -> tuple[Tensor, list[str]]:
-    """`count` training scenes: pixels as bytes (count, 3, 128, 128), and a caption for each."""
-    pixels, captions = torch.empty(count, 3, 128, 128, dtype=torch.uint8), []
-    for i in tqdm(range(count), desc="drawing"):
-        rng = scenes.split_rng("train", seed, i)
-        scene = scenes.random_scene(rng)
-        pixels[i] = torch.from_numpy(np.array(scenes.draw(scene))).permute(2, 0, 1)
-        captions.append(scenes.caption(scene, rng))
-    return pixels, captions
-
-
 def to_float(pixels: Tensor) -> Tensor:
     return pixels.float() / 127.5 - 1
 
@@ -181,7 +172,9 @@ def fit(
 def train_vae(args: argparse.Namespace) -> VAE:
     """L1 and L2 to the picture, and a slight pull of the latents towards a unit Gaussian."""
     vae = VAE(VAE_TABLE)
-    pixels, _ = pictures(args.vae_pictures, args.seed)
+    if args.start:
+        vae.load_state_dict(ptinv.load(args.start, "cpu", "float32").vae.state_dict())
+    pixels = torch.from_numpy(scenes.many("train", args.seed, args.vae_pictures, scenes.caption)[0])
 
     def loss_at(step: int) -> Tensor:
         g = torch.Generator().manual_seed(args.seed * 1_000_003 + step)
@@ -198,32 +191,54 @@ def train_vae(args: argparse.Namespace) -> VAE:
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
         return F.l1_loss(y, x) + F.mse_loss(y, x) + 1e-4 * kl
 
-    return fit("vae", vae, loss_at, args.vae_steps, 1e-3, 0.995, args)
+    return fit("vae", vae, loss_at, args.vae_steps, args.vae_lr, 0.995, args)
 
 
 @torch.no_grad()
 def encoded(vae: VAE, args: argparse.Namespace) -> tuple[Tensor, list[str]]:
     """The latents (count, c, h, w) of the UNet's training pictures, unscaled, and captions."""
-    pixels, captions = pictures(args.unet_pictures, args.seed)
+    pixels, captions = scenes.many("train", args.seed, args.unet_pictures, scenes.caption)
     latents = []
     with torch.autocast(args.device, dtype=torch.bfloat16):
-        for batch in tqdm(pixels.split(50), desc="encoding"):
+        for batch in tqdm(torch.from_numpy(pixels).split(50), desc="encoding"):
             latents.append(vae.encode(to_float(batch).to(args.device))[0].float().cpu())
     return torch.cat(latents), captions
+
+
+def beginning(tokens: list[str], start: Path | None) -> tuple[UNet, TextEncoder]:
+    """Networks at random, or a trained model's, whose words keep their embeddings."""
+    unet, text_encoder = UNet(UNET_TABLE), TextEncoder(text_table(len(tokens)))
+    unet.conv_out.weight.data.zero_()
+    # pieces of words are never trained; at zero they say nothing, and can be told from known words
+    known = {START, END, *(word + "</w>" for word in scenes.WORDS)}
+    embeddings = text_encoder.text_model.embeddings.token_embedding
+    embeddings.weight.data[[token not in known for token in tokens]] = 0
+    if start:
+        model = ptinv.load(start, "cpu", "float32")
+        unet.load_state_dict(model.unet.state_dict())
+        learned = model.text_encoder.text_model.embeddings.token_embedding.weight
+        vocabulary = model.tokenizer.clip.get_vocab()
+        table = embeddings.weight.data.clone()
+        for i, token in enumerate(tokens):
+            if token in known and learned[vocabulary.get(token, 0)].any():
+                table[i] = learned[vocabulary[token]]
+        name = "text_model.embeddings.token_embedding.weight"
+        text_encoder.load_state_dict(model.text_encoder.state_dict() | {name: table})
+    return unet, text_encoder
 
 
 def train_unet(
     latents: Tensor, captions: list[str], tokens: list[str], args: argparse.Namespace
 ) -> tuple[UNet, TextEncoder]:
-    """The loss of DDPM (L_simple): the mean squared error of the predicted noise."""
-    unet, text_encoder = UNet(UNET_TABLE), TextEncoder(text_table(len(tokens)))
-    unet.conv_out.weight.data.zero_()
-    # pieces of words are never trained; at zero they say nothing, and can be told from known words
-    known = {START, END, *(word + "</w>" for word in scenes.WORDS)}
-    unknown = torch.tensor([token not in known for token in tokens])
-    text_encoder.text_model.embeddings.token_embedding.weight.data[unknown] = 0
+    """L_simple of DDPM, the squared error of the predicted noise, weighted by min-SNR.
+
+    min(SNR, 5) / SNR (arXiv 2303.09556) takes weight from the nearly clean latents, whose noise
+    tells little of what the picture shows.
+    """
+    unet, text_encoder = beginning(tokens, args.start)
     ids = Tokenizer(args.out / "tokenizer").ids([*captions, ""])
     alphas_cumprod, batch = ddim.alphas_cumprod().to(args.device), args.batch
+    weights = (5 * (1 - alphas_cumprod) / alphas_cumprod).clamp(max=1)
 
     def loss_at(step: int) -> Tensor:
         g = torch.Generator().manual_seed(args.seed * 1_000_003 + step)
@@ -236,10 +251,10 @@ def train_unet(
         noise = torch.randn(z0.shape, generator=g).to(args.device)
         z = ddim.add_noise(z0, noise, alphas_cumprod[t])
         eps = unet(z, t, text_encoder(ids[rows].to(args.device)))
-        return F.mse_loss(eps, noise)
+        return ((eps - noise).square().mean(dim=(1, 2, 3)) * weights[t]).mean()
 
     both = nn.ModuleList([unet, text_encoder])
-    unet, text_encoder = fit("unet", both, loss_at, args.unet_steps, 6e-4, 0.999, args)
+    unet, text_encoder = fit("unet", both, loss_at, args.unet_steps, args.unet_lr, 0.999, args)
     return unet, text_encoder
 
 
@@ -319,8 +334,11 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder to write the model to")
     parser.add_argument("--work", type=Path, default=Path("runs/tiny"), help="for checkpoints")
+    parser.add_argument("--start", type=Path, help="a trained model's folder, to go on from")
     parser.add_argument("--vae-steps", type=int, default=3600)
     parser.add_argument("--unet-steps", type=int, default=6400)
+    parser.add_argument("--vae-lr", type=float, default=1e-3)
+    parser.add_argument("--unet-lr", type=float, default=6e-4)
     parser.add_argument("--vae-pictures", type=int, default=6000)
     parser.add_argument("--unet-pictures", type=int, default=20000)
     parser.add_argument("--batch", type=int, default=16, help="of the UNet")
