@@ -7,7 +7,8 @@ Everything here is a pure function of tensors and numbers; no network is needed 
     ω   the guidance scale: 0 is unconditional, 1 conditional, 7.5 usual for editing
 
 The paper is Prompt Tuning Inversion (arXiv 2305.04441); DDIM is arXiv 2010.02502. Note that ω here
-is the paper's: what other tools call `guidance_scale=0` may mean something else.
+is the paper's: diffusers' `guidance_scale` counts alike from 1 on, but takes anything up to 1, and
+so also 0, for conditional.
 """
 
 import math
@@ -59,15 +60,13 @@ def ladder(steps: int, encode_ratio: float = 1.0) -> list[Rung]:
 
     `encode_ratio` keeps the cleaner T' = round(encode_ratio · steps) of the `steps` rungs. The ᾱ
     below the first rung is ᾱ_0, not 1 (`set_alpha_to_one = False` in Stable Diffusion's schedule).
-    Raises ValueError if no rung would be left or `encode_ratio` is above 1.
+    Raises ValueError unless `encode_ratio` is from 0 (no rung at all) to 1.
     """
-    if not 0 < encode_ratio <= 1:
-        raise ValueError(f"the encode ratio must be above 0 and at most 1, not {encode_ratio}")
+    if not 0 <= encode_ratio <= 1:
+        raise ValueError(f"the encode ratio must be from 0 to 1, not {encode_ratio}")
     climb = timesteps(steps)[::-1][: round(encode_ratio * steps)]
-    if not climb:
-        raise ValueError(f"an encode ratio of {encode_ratio} leaves none of the {steps} steps")
     table = alphas_cumprod().tolist()
-    below = [0, *climb[:-1]]
+    below = [0, *climb][: len(climb)]
     pairs = enumerate(zip(climb, below, strict=True), start=1)
     return [Rung(k, t, table[t], table[t_prev]) for k, (t, t_prev) in pairs]
 

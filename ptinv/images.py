@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
@@ -212,6 +213,35 @@ def to_mask(image: Image.Image, size: tuple[int, int]) -> Tensor:
     # Mode F: 8 bits would round a small selection in a large cell to nothing.
     cells = grey.convert("F").resize(size, Image.Resampling.BOX)
     return rearrange(torch.from_numpy(np.array(cells)) / 255, "h w -> 1 1 h w").clamp(0, 1)
+
+
+def spread(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A mask over the latent's cells (1, 1, h, w) -> over a picture's pixels (height, width).
+
+    Grown by a cell, as decoding spreads each that far, with a soft edge; 0 is 0 beyond that.
+    """
+    grown = F.max_pool2d(mask.float().cpu(), 3, stride=1, padding=1)
+    pixels = F.interpolate(grown, size=size[::-1], mode="bilinear")
+    return rearrange(pixels, "1 1 h w -> h w").clamp(0, 1)
+
+
+def paste_back(original: Image.Image, edited: Image.Image, mask: Tensor) -> Image.Image:
+    """The edited picture with the original's own pixels, to the byte, where the mask is 0.
+
+    mask: (1, 1, h, w) over the latent's cells; see `spread`. Both pictures are RGB, of one size.
+    """
+    share = spread(mask, original.size)[..., None].numpy()
+    old, new = (np.asarray(picture, np.float32) for picture in (original, edited))
+    return Image.fromarray((old + (new - old) * share).round().astype(np.uint8))
+
+
+def over(picture: Image.Image, mask: Tensor) -> Image.Image:
+    """An RGB picture dimmed where the mask (1, 1, h, w) is 0, reddened where it is 1."""
+    share = spread(mask, picture.size)[..., None].numpy()
+    pixels = np.asarray(picture, np.float32)
+    red = np.array([230.0, 40.0, 40.0], np.float32)
+    shown = 0.45 * pixels * (1 - share) + (0.65 * pixels + 0.35 * red) * share
+    return Image.fromarray(shown.round().astype(np.uint8))
 
 
 def check_output(path: str | Path, inputs: Iterable[str | Path] = ()) -> Path:

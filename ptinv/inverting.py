@@ -1,7 +1,7 @@
 """From a picture, or from what is stored of one, to the inversion that a method needs.
 
 An inversion is walked and tuned once and serves many edits; what a later edit asks for decides
-whether its tuning still fits. What is decided is logged, not printed.
+whether its parts still fit. What is decided is logged, not printed.
 """
 
 import logging
@@ -10,25 +10,24 @@ from dataclasses import replace
 import torch
 from PIL import Image
 
-from . import ddim, images
+from . import images
 from .errors import InputError
-from .inversion.ddim import ddim_inversion
-from .inversion.prompt_tuning import tune_prompt
-from .inversion.record import Inversion, pixels_of
-from .methods import find
+from .inversion.record import EXTRAS, Inversion, pixels_of
+from .methods import Method, find
 from .model import StableDiffusion
 from .provenance import made_with
 from .sampling import Progress, silent
-from .settings import OF_THE_TRAJECTORY, OF_THE_TUNING, Settings, check_prompt
+from .settings import OF_AN_INVERSION, Settings, check_prompt
+from .task import Task
 
 log = logging.getLogger(__name__)
 
 
-def settings_of(picture: Image.Image | Inversion, method: str, **options) -> Settings:
+def settings_of(picture: Image.Image | Inversion, method: str | Method, **options) -> Settings:
     """The given options over the method's defaults; an inversion's own settings come in between.
 
-    Those are what its trajectory was walked with and, if the same method tuned it, how.
-    Raises InputError for settings out of range, or that an inversion was not made with.
+    Those are what its trajectory was walked with and, if the same method made the rest, how.
+    Raises InputError for settings out of range.
     """
     row = find(method)
     if not isinstance(picture, Inversion):
@@ -37,18 +36,42 @@ def settings_of(picture: Image.Image | Inversion, method: str, **options) -> Set
             raise InputError("reuse_tuning needs an inversion in the picture's place; give one")
         return settings
     stored = picture.settings
-    alike = find(stored["method"]) is row
-    names = OF_THE_TRAJECTORY + (OF_THE_TUNING if alike else ())
-    settings = row.settings(**{**{name: stored[name] for name in names}, **options})
-    for name in OF_THE_TRAJECTORY:
-        if getattr(settings, name) != stored[name]:
-            raise InputError(
-                f"{name} {getattr(settings, name)} is not what the inversion was made with, "
-                f"{stored[name]}; leave it out, or invert the picture anew"
-            )
-    if settings.reuse_tuning and row.tunes and not (alike and picture.embeddings is not None):
+    made_by = find(stored["method"])
+    if made_by.trajectory is not row.trajectory:
+        raise InputError(
+            f"the inversion is {made_by.trajectory.title}, and this method needs "
+            f"{row.trajectory.title}; invert the picture anew"
+        )
+    whole = Settings(**{name: stored[name] for name in OF_AN_INVERSION})
+    names = set(made_by.trajectory.depends(whole, stored["prompt"]))
+    if made_by.extra is row.extra and row.extra:
+        names |= {*row.extra.depends(whole, stored["prompt"]), "source"}
+    kept = {name: stored[name] for name in OF_AN_INVERSION if name in names}
+    settings = row.settings(**{**kept, **options})
+    _check_trajectory(picture, row, settings, stored["prompt"])
+    if settings.reuse_tuning and row.extra and not _made_alike(picture, row):
         raise InputError("reuse_tuning finds no tuning of this method in the inversion")
     return settings
+
+
+def _check_trajectory(
+    inversion: Inversion, row: Method, settings: Settings, prompt: str | None
+) -> None:
+    """Raises InputError unless the trajectory is the one that the settings and prompt ask for."""
+    stored = inversion.settings
+    whole = Settings(**{name: stored[name] for name in OF_AN_INVERSION})
+    was = row.trajectory.depends(whole, stored["prompt"])
+    for name, value in row.trajectory.depends(settings, prompt).items():
+        if was[name] != value:
+            raise InputError(
+                f"{name} {value} is not what the inversion was made with, "
+                f"{was[name]}; leave it out, or invert the picture anew"
+            )
+
+
+def _made_alike(inversion: Inversion, row: Method) -> bool:
+    """Whether an inversion holds what a method needs besides a trajectory, for any prompt."""
+    return find(inversion.settings["method"]).extra is row.extra and bool(inversion.extras)
 
 
 @torch.no_grad()
@@ -56,94 +79,68 @@ def invert(
     model: StableDiffusion,
     image: Image.Image,
     prompt: str | None = None,
-    method: str = "pti",
+    method: str | Method = "pti",
     progress: Progress = silent,
     **options,
 ) -> Inversion:
-    """Walks a picture up its DDIM trajectory and, where the method tunes, tunes c_t for a prompt.
+    """A picture's trajectory and, given a prompt, whatever else the method makes beforehand.
 
     image: of any size and mode. prompt: the edit's target, or for a mere reconstruction whatever
     describes the picture; without one nothing is tuned until an edit needs it. options: the fields
     of `Settings`; those that only an edit has a use for are not kept.
     Raises InputError for settings out of range and FloatingPointError if the numbers overflow.
     """
-    settings = find(method).settings(**options)
+    settings = find(method).settings(**{**options, "mask": None, "paste_back": False})
     if prompt is not None:
         check_prompt(prompt)
-        model.warn_of_words(prompt)
-    image = images.to_rgb(image)
+    task = Task(model, images.to_rgb(image), prompt or "", settings)
     made = made_with(model)
-    return replace(inverted(model, image, prompt, method, settings, progress), made_with=made)
+    return replace(inverted(task, method, prompt, progress), made_with=made)
 
 
-def inverted(
-    model: StableDiffusion,
-    image: Image.Image,
-    prompt: str | None,
-    method: str,
-    settings: Settings,
-    progress: Progress,
-) -> Inversion:
+def inverted(task: Task, method: str | Method, prompt: str | None, progress: Progress) -> Inversion:
     """An inversion that doesn't say what it was made with, for which the model's files are read."""
-    rungs = ddim.ladder(settings.steps, settings.encode_ratio)
-    trajectory = ddim_inversion(model, model.encode(image), rungs, progress)
-    kept = {name: getattr(settings, name) for name in OF_THE_TRAJECTORY + OF_THE_TUNING}
+    row = find(method)
+    kept = {name: getattr(task.settings, name) for name in OF_AN_INVERSION}
     kept |= {"method": method, "prompt": prompt}
-    inversion = Inversion(pixels_of(image), trajectory, kept)
-    if prompt is None or not find(method).tunes:
+    row.trajectory.depends(task.settings, prompt)  # which refuses a missing text
+    trajectory = row.trajectory.run(task, progress)
+    inversion = Inversion(pixels_of(task.image), trajectory[:, 0], kept)
+    if prompt is None or not row.extra:
         return inversion
-    return tune(model, inversion, prompt, method, settings, progress)
+    return with_extras(inversion, task, method, progress)
 
 
-def tune(
-    model: StableDiffusion,
-    inversion: Inversion,
-    prompt: str,
-    method: str,
-    settings: Settings,
-    progress: Progress = silent,
+def with_extras(
+    inversion: Inversion, task: Task, method: str | Method, progress: Progress
 ) -> Inversion:
-    """The same inversion with c_t tuned for a prompt, from its trajectory."""
-    starts = {"target": prompt, "null": "", "source": settings.source}
-    tuning = tune_prompt(
-        model,
-        inversion.trajectory.to(model.device),
-        inversion.rungs,
-        model.embed(starts[settings.init_embedding]),
-        settings.inner_steps,
-        settings.lr,
-        settings.guidance,
-        progress,
-    )
-    kept = {name: getattr(settings, name) for name in OF_THE_TUNING}
+    """The same inversion with what the method makes for the task's prompt, from its trajectory."""
+    trajectory = inversion.on(task.model.device)["trajectory"]
+    made = find(method).extra.run(task, trajectory, progress)
+    kept = {name: getattr(task.settings, name) for name in OF_AN_INVERSION}
     return replace(
         inversion,
-        settings=inversion.settings | kept | {"method": method, "prompt": prompt},
-        embeddings=tuning.embeddings,
-        losses=tuning.losses,
+        settings=inversion.settings | kept | {"method": method, "prompt": task.prompt},
+        **{name: made[name][:, 0] if name in made else None for name in EXTRAS},
     )
 
 
-def tuned_for(
-    model: StableDiffusion,
-    inversion: Inversion,
-    prompt: str,
-    method: str,
-    settings: Settings,
-    progress: Progress,
-) -> Inversion:
-    """A stored inversion as it is, or tuned (again) where the method needs what it doesn't hold."""
-    inversion.check_fits(model)
-    if not find(method).tunes or settings.reuse_tuning:
+def fitted(inversion: Inversion, task: Task, method: str | Method, progress: Progress) -> Inversion:
+    """A stored inversion as it is, or with its extras made (again) where a method needs others.
+
+    Raises InputError if its trajectory is not the one that the task asks for.
+    """
+    inversion.check_fits(task.model)
+    row, stored = find(method), inversion.settings
+    _check_trajectory(inversion, row, task.settings, task.prompt)
+    if not row.extra or task.settings.reuse_tuning:
         return inversion
-    if inversion.embeddings is not None:
-        wanted = {name: getattr(settings, name) for name in OF_THE_TUNING} | {"method": method}
-        if settings.init_embedding == "target":
-            wanted["prompt"] = prompt
-        if settings.init_embedding != "source":
-            del wanted["source"]
-        differ = [name for name, value in wanted.items() if inversion.settings[name] != value]
+    if _made_alike(inversion, row):
+        whole = Settings(**{name: stored[name] for name in OF_AN_INVERSION})
+        was = row.extra.depends(whole, stored["prompt"])
+        now = row.extra.depends(task.settings, task.prompt)
+        differ = [name for name, value in now.items() if was[name] != value]
         if not differ:
             return inversion
         log.info("the inversion was tuned with another %s: tuning again", ", ".join(differ))
-    return tune(model, inversion, prompt, method, settings, progress)
+    return with_extras(inversion, task, method, progress)

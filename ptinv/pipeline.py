@@ -1,33 +1,52 @@
 """The verbs that make pictures: edit one, reconstruct it, or generate one.
 
-Each takes a method by name and runs that row of the table in `methods.py`.
+Each takes a method, by name or as a row, and runs that row of the table in `methods.py`.
 """
+
+from dataclasses import dataclass
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from . import ddim, images
-from .editing import subject
 from .editing.conditions import constant
-from .editing.controls import chained, reweight
-from .editing.masks import FixedMask, LocalBlend
+from .editing.rules import blended
 from .inversion.record import Inversion
-from .inverting import inverted, settings_of, tuned_for
-from .methods import find
+from .inverting import fitted, inverted, settings_of
+from .methods import Method, find
 from .model import StableDiffusion
-from .sampling import Progress, last, silent, walk_down
+from .sampling import Progress, Walk, last, silent, walk_down
 from .settings import Settings, check_prompt
+from .task import Task
 
 # what `reconstruct` calls sampling without a tuning, and whose settings a mere round trip takes
 SAMPLERS = {"ddim": "ddim-global", "vae": "ddim-global"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where a walk ended, and what can be seen of the way."""
+
+    z0: Tensor  # (1, c, h, w)
+    inversion: Inversion  # whose trajectory it followed
+    mask: Tensor | None  # (1, 1, h, w), the last one used
+    settings: Settings
+
+    def picture(self, model: StableDiffusion) -> Image.Image:
+        """The result in the size of the picture, whose own pixels are put back if so asked."""
+        original = self.inversion.picture
+        made = images.resize(model.decode(self.z0), original.size)
+        if self.settings.paste_back and self.mask is not None:
+            made = images.paste_back(original, made, self.mask)
+        return made
 
 
 def edit(
     model: StableDiffusion,
     picture: Image.Image | Inversion,
     prompt: str,
-    method: str = "pti",
+    method: str | Method = "pti",
     progress: Progress = silent,
     **options,
 ) -> Image.Image:
@@ -40,15 +59,15 @@ def edit(
     and FloatingPointError if the numbers overflow.
     """
     check_prompt(prompt, "what the picture should become")
-    z0, inversion = sample(model, picture, prompt, method, progress, **options)
-    return images.resize(model.decode(z0), inversion.picture.size)
+    settings = settings_of(picture, method, **options)
+    return run(model, picture, prompt, method, settings, progress).picture(model)
 
 
 def reconstruct(
     model: StableDiffusion,
     picture: Image.Image | Inversion,
     prompt: str | None = None,
-    method: str = "pti",
+    method: str | Method = "pti",
     progress: Progress = silent,
     **options,
 ) -> Image.Image:
@@ -58,16 +77,25 @@ def reconstruct(
     decoded: the ceiling of all others). Nothing is masked unless a mask is given. Raises as `edit`,
     but takes an empty prompt.
     """
-    z0, size = reconstructed_latent(model, picture, prompt, method, progress, **options)
-    return images.resize(model.decode(z0), size)
+    prompt = own_prompt(picture) if prompt is None else prompt
+    settings = settings_of_reconstruction(picture, prompt, method, **options)
+    return unedited(model, picture, prompt, method, settings, progress).picture(model)
 
 
 def settings_of_reconstruction(
-    picture: Image.Image | Inversion, method: str, **options
+    picture: Image.Image | Inversion, prompt: str, method: str | Method, **options
 ) -> Settings:
-    """What `reconstruct` runs a method with. Raises as `settings_of`."""
+    """What `reconstruct` runs a method with. Raises as `settings_of`.
+
+    What a method keeps of the steps that it misses leads back only where it samples with what it
+    inverted with: the prompt then is the source text, and ω is the same both ways.
+    """
+    row = find(SAMPLERS.get(method, method) if isinstance(method, str) else method)
     options = {"mask": None, **options, "eta": 0.0}
-    return settings_of(picture, SAMPLERS.get(method, method), **options)
+    if row.keeps_residuals:
+        guidance = row.settings(**options).guidance
+        options = {"source": prompt or None, "inversion_guidance": guidance, **options}
+    return settings_of(picture, row, **options)
 
 
 def own_prompt(picture: Image.Image | Inversion) -> str:
@@ -75,73 +103,59 @@ def own_prompt(picture: Image.Image | Inversion) -> str:
     return picture.settings["prompt"] or "" if isinstance(picture, Inversion) else ""
 
 
-def reconstructed_latent(
-    model: StableDiffusion,
-    picture: Image.Image | Inversion,
-    prompt: str | None = None,
-    method: str = "pti",
-    progress: Progress = silent,
-    **options,
-) -> tuple[Tensor, tuple[int, int]]:
-    """What `reconstruct` decodes, z_0 (1, c, h, w), and the picture's own (width, height)."""
-    stored = isinstance(picture, Inversion)
-    settings = settings_of_reconstruction(picture, method, **options)
-    if method == "vae":
-        z0 = picture.trajectory[:1] if stored else model.encode(picture)
-        return z0.to(model.device), picture.picture.size if stored else images.to_rgb(picture).size
-    if prompt is None:
-        prompt = own_prompt(picture)
-    method = SAMPLERS.get(method, method)
-    z0, inversion = sample(model, picture, prompt, method, progress, **vars(settings))
-    return z0, inversion.picture.size
-
-
-@torch.no_grad()
-def sample(
+def unedited(
     model: StableDiffusion,
     picture: Image.Image | Inversion,
     prompt: str,
-    method: str = "pti",
+    method: str | Method,
+    settings: Settings,
     progress: Progress = silent,
-    **options,
-) -> tuple[Tensor, Inversion]:
-    """Runs one row of the table: z_0 (1, c, h, w), and the inversion that the walk followed."""
-    row, settings = find(method), settings_of(picture, method, **options)
+) -> Result:
+    """What `reconstruct` shows, with settings from `settings_of_reconstruction`."""
+    if method == "vae":
+        check_prompt(prompt)
+        settings = Settings(encode_ratio=0.0, mask=None)
+        method = "ddim-global"
+        picture = picture.picture if isinstance(picture, Inversion) else picture
+    elif isinstance(method, str):
+        method = SAMPLERS.get(method, method)
+    return run(model, picture, prompt, method, settings, progress)
+
+
+@torch.no_grad()
+def run(
+    model: StableDiffusion,
+    picture: Image.Image | Inversion,
+    prompt: str,
+    method: str | Method,
+    settings: Settings,
+    progress: Progress = silent,
+) -> Result:
+    """One row of the table: inverts where there is no inversion yet, then walks down."""
     check_prompt(prompt)
-    model.warn_of_words(prompt)
+    row = find(method)
     stored = isinstance(picture, Inversion)
     image = picture.picture if stored else images.to_rgb(picture)
-    # what may refuse a word or a mask comes before the long work
-    tokens = subject.focus_tokens(model, prompt, settings) if row.blends else []
-    factors = subject.factors(model, prompt, settings) if row.blends else None
-    mask = subject.given_mask(model, image, settings) if row.blends else None
+    task = Task(model, image, prompt, settings)
     if stored:
-        inversion = tuned_for(model, picture, prompt, method, settings, progress)
+        inversion = fitted(picture, task, method, progress)
     else:
-        inversion = inverted(model, image, prompt, method, settings, progress)
-
-    trajectory = inversion.trajectory.to(model.device)
-    controls, after = [], None
-    if tokens:
-        level = model.unet.config.mask_level
-        rule = LocalBlend(trajectory, tokens, level, settings.mask_threshold)
-        controls, after = [rule.control], rule.after
+        inversion = inverted(task, method, prompt, progress)
+    found = inversion.on(model.device)
+    trajectory, mask, seen = found["trajectory"], task.mask, []
+    rules = row.after(task, found)
     if mask is not None:
-        after = FixedMask(trajectory, mask).after
-    if factors is not None:
-        controls.append(reweight(factors))
-    z0 = last(
-        walk_down(
-            model,
-            trajectory[-1:],
-            progress(inversion.rungs[::-1], "sampling"),
-            row.condition(inversion, model.embed(""), model.embed(prompt), settings.eta),
-            settings.guidance,
-            chained(controls),
-            after,
-        )
+        rules += (blended(trajectory, mask, seen.append),)
+    walk = Walk(
+        row.condition(task, found),
+        settings.guidance,
+        task.control,
+        row.advance(task),
+        rules,
     )
-    return z0, inversion
+    rungs = progress(task.rungs[::-1], "sampling")
+    z0 = last(walk_down(model, trajectory[-1], rungs, walk), trajectory[-1])
+    return Result(z0, inversion, seen[-1] if seen else None, settings)
 
 
 @torch.no_grad()
@@ -160,5 +174,5 @@ def generate(
     side, g = config.trained_size, torch.Generator().manual_seed(settings.seed)
     z = torch.randn(1, config.latent_channels, side, side, generator=g).to(model.device)
     rungs = progress(ddim.ladder(steps)[::-1], "sampling")
-    condition = constant(model.embed(""), model.embed(prompt))
-    return model.decode(last(walk_down(model, z, rungs, condition, guidance)))
+    walk = Walk(constant(model.embed(""), model.embed(prompt)), guidance)
+    return model.decode(last(walk_down(model, z, rungs, walk), z))

@@ -2,11 +2,16 @@
 
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
-from typing import Literal
+from typing import Literal, get_args
 
 from PIL import Image
 
 from .errors import InputError
+
+Start = Literal["target", "null", "source"]
+Sampler = Literal["ddim", "ancestral"]
+Measure = Literal["map", "object"]
+MASKS = ("attention", "difference", "file")  # what an expression of masks can name
 
 
 @dataclass(frozen=True)
@@ -18,29 +23,55 @@ class Settings:
 
     steps: int = 50  # of DDIM, over the whole schedule
     encode_ratio: float = 0.8  # how much of it is inverted: T' = round(encode_ratio · steps)
+    inversion_guidance: float = 0.0  # ω on the way up; above 0 it needs a text of the picture
     inner_steps: int = 1  # N, of Adam at each timestep
     lr: float = 0.1  # β
     guidance: float = 7.5  # ω in sampling, and so in tuning
-    init_embedding: Literal["target", "null", "source"] = "target"  # where c_T' starts
-    source: str | None = None  # what the picture shows; no method here needs it
-    eta: float = 0.9  # η of Eq. 9: 0 reconstructs, 1 leaves the tuned embedding out
+    init_embedding: Start = "target"  # where c_T' starts
+    source: str | None = None  # what the picture shows
+    eta: float = 0.9  # η of Eqs. 9 and 10: 0 is the picture, 1 leaves the inversion out
+    sampler: Sampler = "ddim"  # the deterministic step of Eq. 4, or the ancestral one of Eq. 2
+    low_pass: int = 4  # cells of the latent; what is coarser comes from the picture (ILVR)
     mask: Image.Image | Literal["auto"] | None = "auto"  # white where to edit; None: everywhere
-    focus: str | None = None  # words of the prompt that the automatic mask follows
-    mask_threshold: float = 0.3  # of the automatic mask, relative to the strongest attention
+    mask_from: str | None = None  # what masks are made of: see editing/masks.py
+    mask_threshold: float = 0.3  # of the masks made of attention or of differences
+    mask_relative_to: Measure = "map"  # what an attention mask's threshold is a share of
+    mask_dilate: int = 0  # cells of the latent
+    mask_feather: int = 0  # cells of the latent
+    mask_draws: int = 10  # noises for the mask of differences
+    mask_clamp: float = 3.0  # times its mean, where a map of differences is cut
+    focus: str | None = None  # words of the prompt that an attention mask follows
     reweight: dict[str, float] = field(default_factory=dict)  # word -> factor of its attention
+    paste_back: bool = False  # the picture's own pixels outside the mask
     seed: int = 0
     reuse_tuning: bool = False  # of an inversion, for another prompt or ω than it was made for
 
     def __post_init__(self):
         check("steps", self.steps, 1, 500, whole=True)
-        check("encode_ratio", self.encode_ratio, 0, 1)
         check("inner_steps", self.inner_steps, 0, 10_000, whole=True)
         check("lr", self.lr, 0, 1000)
-        check("guidance", self.guidance, 0, 100)
-        check("eta", self.eta, 0, 1)
-        check("mask_threshold", self.mask_threshold, 0, 1)
         check("seed", self.seed, 0, 2**63 - 1, whole=True)
-        for name in ("source", "focus"):
+        for name in ("encode_ratio", "eta", "mask_threshold"):
+            check(name, getattr(self, name), 0, 1)
+        for name in ("guidance", "inversion_guidance", "mask_clamp"):
+            check(name, getattr(self, name), 0, 100)
+        for name in ("mask_dilate", "mask_feather"):
+            check(name, getattr(self, name), 0, 64, whole=True)
+        for name in ("mask_draws", "low_pass"):
+            check(name, getattr(self, name), 1, 1000, whole=True)
+        for name, kind in (
+            ("init_embedding", Start),
+            ("sampler", Sampler),
+            ("mask_relative_to", Measure),
+        ):
+            if getattr(self, name) not in (choices := get_args(kind)):
+                raise InputError(
+                    f"{name} must be {' or '.join(choices)}, not {getattr(self, name)!r}"
+                )
+        for name in ("reuse_tuning", "paste_back"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} must be true or false, not {getattr(self, name)!r}")
+        for name in ("source", "focus", "mask_from"):
             if (text := getattr(self, name)) is not None:
                 check_text(name, text)
         if not isinstance(self.reweight, dict):
@@ -48,22 +79,40 @@ class Settings:
         for word, factor in self.reweight.items():
             check_text("the word to weigh", word)
             check(f"the weight of {word!r}", factor, 0, 1000)
-        if round(self.encode_ratio * self.steps) == 0:
-            raise InputError(
-                f"encode_ratio {self.encode_ratio} leaves none of the {self.steps} steps; raise it"
-            )
-        if not (self.mask is None or self.mask == "auto" or isinstance(self.mask, Image.Image)):
-            raise InputError(f"mask must be a picture, 'auto' or None, not {self.mask!r}")
-        if self.init_embedding not in ("target", "null", "source"):
-            raise InputError(
-                f"init_embedding must be target, null or source, not {self.init_embedding!r}"
-            )
         if self.focus is not None and not self.focus.strip():
             raise InputError("focus is empty; name words of the prompt, or leave it out")
         if self.init_embedding == "source" and not self.source:
             raise InputError("init_embedding 'source' needs a source text; give one")
-        if not isinstance(self.reuse_tuning, bool):
-            raise InputError(f"reuse_tuning must be true or false, not {self.reuse_tuning!r}")
+        if not (self.mask is None or self.mask == "auto" or isinstance(self.mask, Image.Image)):
+            raise InputError(f"mask must be a picture, 'auto' or None, not {self.mask!r}")
+        names = self.mask_names
+        if unknown := names - set(MASKS):
+            raise InputError(
+                f"mask_from names {', '.join(sorted(unknown)) or 'nothing'}; "
+                f"join {', '.join(MASKS)} with + (either), * (both) and ~ (not)"
+            )
+        if "file" in names and not isinstance(self.mask, Image.Image):
+            raise InputError("mask_from names a file; give it as the mask")
+        if self.paste_back and not names:
+            raise InputError("paste_back needs a mask, and nothing masks this edit; give a mask")
+
+    @property
+    def mask_expression(self) -> str | None:
+        """What the edit is masked by: a picture that is given, unless `mask_from` says how."""
+        if self.mask is None:
+            return None
+        if isinstance(self.mask, Image.Image) and "file" not in (self.mask_from or ""):
+            return "file"
+        return self.mask_from
+
+    @property
+    def mask_names(self) -> set[str]:
+        """The masks that the expression is made of."""
+        expression = self.mask_expression
+        if expression is None:
+            return set()
+        parts = expression.replace("*", "+").split("+")
+        return {part.strip().lstrip("~").strip() for part in parts}
 
 
 def check(name: str, value: Real, low: Real, high: Real, whole: bool = False) -> None:
@@ -91,8 +140,17 @@ def check_prompt(prompt: str, purpose: str | None = None) -> None:
         raise InputError(f"the prompt is empty; say {purpose}")
 
 
-# what an inversion's tensors depend on; the rest can change without inverting or tuning again
-OF_THE_TRAJECTORY = ("steps", "encode_ratio")
-OF_THE_TUNING = ("inner_steps", "lr", "guidance", "init_embedding", "source")
+# what an inversion's tensors can depend on; the rest can change without inverting or tuning again
+OF_AN_INVERSION = (
+    "steps",
+    "encode_ratio",
+    "inversion_guidance",
+    "seed",
+    "source",
+    "inner_steps",
+    "lr",
+    "guidance",
+    "init_embedding",
+)
 OF_GENERATING = ("steps", "guidance", "seed")
 NAMES = tuple(f.name for f in fields(Settings))

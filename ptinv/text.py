@@ -4,6 +4,7 @@ Both come from transformers, opened from local files only. What is added here: w
 their tokens (never by splitting at blanks), and whatever a prompt loses on the way is known.
 """
 
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from .errors import InputError
 LENGTH = 77  # tokens in a context, with the start and at least one end token
 LITTLE_WORDS = frozenset(
     "a an the this that these those some and or but with without in on at by of to from for as is "
-    "are into onto over under behind before beside near through across".split()
+    "are into onto over under behind before beside near next through across there it its".split()
 )
 PICTURES = frozenset("photo photograph picture image painting drawing sketch portrait".split())
 SD_V1_TEXT = dict(
@@ -114,16 +115,16 @@ class Tokenizer:
         return sorted(set(found))
 
 
-def noun_phrase(words: list[str]) -> list[str]:
+def noun_phrase(words: list[Word]) -> list[Word]:
     """The first noun phrase of a prompt, as far as a list of little words can tell.
 
-    "a yellow car on the grass" -> yellow car. Articles and prepositions end it once it has begun;
+    "a yellow car on the grass" -> yellow, car. Articles and prepositions end it once it has begun;
     the picture itself ("a photo of a yellow car") is not what it is about.
     """
-    phrase: list[str] = []
+    phrase: list[Word] = []
     for word in words:
         if is_little(word):
-            if phrase and not (word == "of" and phrase[-1] in PICTURES):
+            if phrase and not (word.text == "of" and phrase[-1].text in PICTURES):
                 break
             phrase = []
         else:
@@ -131,6 +132,22 @@ def noun_phrase(words: list[str]) -> list[str]:
     return phrase
 
 
-def is_little(word: str) -> bool:
+def new_words(words: list[Word], source: list[Word]) -> list[Word]:
+    """Those of a prompt that a source text lacks where it otherwise says the same.
+
+    Of "a red boat and a red car", against "a red boat and a blue car": red, the second.
+    """
+    there, here = ([word.text for word in text] for text in (source, words))
+    matcher = SequenceMatcher(None, there, here, autojunk=False)
+    new = [
+        word
+        for change, _, _, start, end in matcher.get_opcodes()
+        if change in ("replace", "insert")
+        for word in words[start:end]
+    ]
+    return [word for word in new if not is_little(word)]
+
+
+def is_little(word: Word) -> bool:
     """Whether a word (or a comma) says nothing of what there is to see."""
-    return word in LITTLE_WORDS or not word[:1].isalnum()
+    return word.text in LITTLE_WORDS or not word.text[:1].isalnum()

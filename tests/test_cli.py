@@ -102,8 +102,11 @@ def test_methods_lists_them_all_with_their_defaults(capsys):
     assert ptinv_("methods") == 0
     out = capsys.readouterr().out
     for name, row in METHODS.items():
-        assert re.search(rf"^{name} .*{re.escape(row.title)}$", out, re.M)
-    assert "--steps 50 --encode-ratio 0.8 --inner-steps 1 --lr 0.1 --guidance 7.5" in out
+        assert re.search(
+            rf"^{name}\n    {re.escape(row.title)}\n    from {row.trajectory.title}", out, re.M
+        )
+    assert "--steps 50 --encode-ratio 0.8" in out
+    assert "--inner-steps 1 --lr 0.1 --guidance 7.5" in out
 
 
 def test_version_is_printed(capsys):

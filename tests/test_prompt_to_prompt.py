@@ -30,7 +30,7 @@ from ptinv.editing.prompt_to_prompt import (
     union_mask,
 )
 from ptinv.errors import InputError
-from ptinv.sampling import guided_noise, last, walk_down
+from ptinv.sampling import Walk, last, predictions, walk_down
 
 ROWS = ("null", "null", "source", "target")
 SOURCE = "a yellow car on the grass"
@@ -348,12 +348,17 @@ def test_two_targets_of_different_prompts_at_once_are_as_each_alone(swap, longer
 RUNG = ddim.ladder(STEPS)[-1]
 
 
+def guided(model, z, contexts, control, branches):
+    """ε̃ of Eq. 5 for each row, from one call."""
+    return ddim.guide(*predictions(model, z, RUNG, contexts, 7.5, control, branches), 7.5)
+
+
 def noise(pair, size, control, branches=("source", "target"), z=None):
     """ε of the small UNet for each branch, from one call."""
     null, cond = pair.contexts()
     if z is None:
         z = normal(1, 4, *size).expand(2, -1, -1, -1)
-    return guided_noise(pair.model, z, RUNG, (null, cond), 7.5, control, branches)
+    return guided(pair.model, z, (null, cond), control, branches)
 
 
 SIZES = pytest.mark.parametrize("size", [(16, 16), (12, 20), (24, 8)])
@@ -430,17 +435,8 @@ def test_a_walk_under_control_with_equal_prompts_ends_in_two_equal_latents(same)
     rungs = ddim.ladder(STEPS)[::-1]
     contexts = same.contexts()
     with torch.no_grad():
-        z = last(
-            walk_down(
-                same.model,
-                z,
-                rungs,
-                lambda k: contexts,
-                7.5,
-                control,
-                branches=("source", "target"),
-            )
-        )
+        walk = Walk(lambda k: contexts, 7.5, control, branches=("source", "target"))
+        z = last(walk_down(same.model, z, rungs, walk), z)
     torch.testing.assert_close(z[1], z[0], rtol=1e-4, atol=1e-4)
 
 
@@ -449,7 +445,7 @@ def test_gradients_flow_through_the_unet_to_both_contexts(longer):
     cond = cond.clone().requires_grad_()
     z = normal(2, 4, 16, 16)
     branches = ("source", "target")
-    eps = guided_noise(longer.model, z, RUNG, (null, cond), 7.5, longer.everything(), branches)
+    eps = guided(longer.model, z, (null, cond), longer.everything(), branches)
     (eps[1] ** 2).sum().backward()
     assert cond.grad.isfinite().all()
     assert cond.grad[0].any() and cond.grad[1].any()  # the target looks at the source
@@ -457,10 +453,10 @@ def test_gradients_flow_through_the_unet_to_both_contexts(longer):
 
 def test_what_is_recorded_last_is_what_the_target_was_given(swap):
     level = swap.model.unet.config.mask_level
-    record = Record(level, [2, 3], [3])  # car, in both
+    record = Record(level)
     noise(swap, (12, 20), chained([swap.everything(), lambda k, rows: record]))
-    assert record.total.shape == (2, 6, 10)
-    torch.testing.assert_close(record.total[1], record.total[0])
+    assert record.total.shape == (4, 77, 6, 10)
+    torch.testing.assert_close(record.total[3, 3], record.total[2, 3])  # car, in both
 
 
 # Local blending

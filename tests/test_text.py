@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from ptinv.errors import InputError
-from ptinv.text import noun_phrase
+from ptinv.text import is_little, new_words, noun_phrase
 
 
 @pytest.fixture
@@ -114,10 +114,55 @@ def test_lost_and_unknown_words_are_logged(small_model, caplog):
         ("a red car, shiny and new", "red car"),
         ("a dog and a cat", "dog"),
         ("in the snow", "snow"),
+        ("a photo of a yellow car", "yellow car"),
+        ("A photograph, of the sea", "photograph"),
+        ("a small painting of two dogs on the grass", "two dogs"),
+        ("a picture on a wall", "picture"),
+        ("a cup of tea", "cup"),
+        ("a photo of", ""),
         ("the", ""),
         ("...", ""),
         ("", ""),
     ],
 )
 def test_a_prompt_is_about_its_first_noun_phrase(tokenizer, prompt, phrase):
-    assert " ".join(noun_phrase(texts(tokenizer.words(prompt)))) == phrase
+    assert " ".join(texts(noun_phrase(tokenizer.words(prompt)))) == phrase
+
+
+def test_a_noun_phrase_knows_where_in_the_prompt_it_is(tokenizer):
+    words = tokenizer.words("a photo of a car beside a car")
+    assert noun_phrase(words) == words[4:5]
+
+
+@pytest.mark.parametrize(
+    "prompt, source, new",
+    [
+        ("a yellow car on the grass", "a red car on the grass", "yellow"),
+        ("a Yellow car, on the grass.", "a yellow car on the grass", ""),
+        ("a red car in the snow", "a red car on the grass", "snow"),
+        ("a red boat", "a blue car", "red boat"),
+        ("a shiny red car", "a red car", "shiny"),
+        ("a car", "a red car", ""),
+        ("a red car", "", "red car"),
+    ],
+)
+def test_new_words_are_those_that_the_source_lacks(tokenizer, prompt, source, new):
+    found = new_words(tokenizer.words(prompt), tokenizer.words(source))
+    assert " ".join(texts(found)) == new
+
+
+@pytest.mark.parametrize(
+    "prompt, source, which",
+    [
+        ("a red boat and a red car", "a red boat and a blue car", 5),
+        ("a red boat and a red car", "a blue boat and a red car", 1),
+    ],
+)
+def test_of_a_word_that_stands_twice_only_the_new_one_is_new(tokenizer, prompt, source, which):
+    words = tokenizer.words(prompt)
+    assert new_words(words, tokenizer.words(source)) == [words[which]]
+
+
+def test_little_words_and_punctuation_say_nothing_of_what_there_is_to_see(tokenizer):
+    words = tokenizer.words("the Car, and 2 dogs on the grass.")
+    assert texts(word for word in words if not is_little(word)) == ["car", "2", "dogs", "grass"]

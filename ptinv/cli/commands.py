@@ -24,7 +24,10 @@ log = logging.getLogger(__name__)
 def edit(args: argparse.Namespace) -> None:
     output = images.check_output(args.output, _inputs(args))
     picture, given = open_any(args.picture), options(args)
-    job = Job.of("edit", picture, args.prompt, args.method, given, output)
+    shown = images.check_output(args.show_mask, _inputs(args)) if "show_mask" in args else None
+    if shown == output:
+        raise InputError("the mask would overwrite the picture; name another file for one of them")
+    job = Job.of("edit", picture, args.prompt, args.method, given, output, shown)
     job.perform(open_model(args), progress_of(args))
 
 
@@ -95,15 +98,16 @@ def generate(args: argparse.Namespace) -> None:
 
 def methods(args: argparse.Namespace) -> None:
     for name, row in METHODS.items():
-        print(f"{name:12} {row.title}")
-        settings = row.settings()
-        hidden = {"source", "focus", "reweight", "mask", "seed", "reuse_tuning"}
-        if not row.tunes:
-            hidden |= {"inner_steps", "lr", "init_embedding", "eta"}
-        if not row.blends:
-            hidden.add("mask_threshold")
-        shown = [n for n in NAMES if n not in hidden]
-        print(" " * 13 + " ".join(f"{flag(n)} {getattr(settings, n)}" for n in shown))
+        extra = f", {row.extra.title}" if row.extra else ""
+        print(f"{name}\n    {row.title}\n    from {row.trajectory.title}{extra}")
+        usual, own = Settings(), row.settings()
+        differ = [n for n in NAMES if getattr(own, n) != getattr(usual, n)]
+        if differ:
+            print("    " + " ".join(f"{flag(n)} {getattr(own, n)}" for n in differ))
+    shown = [n for n in NAMES if getattr(Settings(), n) not in (None, {}, False)]
+    print(
+        "the other defaults\n    " + " ".join(f"{flag(n)} {getattr(Settings(), n)}" for n in shown)
+    )
 
 
 def _inputs(args: argparse.Namespace) -> list[str]:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 
 from .. import images, pipeline
@@ -26,6 +27,7 @@ class Job:
     method: str
     settings: Settings
     output: Path
+    show_mask: Path | None = None  # where to write the mask over the picture
 
     @classmethod
     def of(
@@ -36,12 +38,16 @@ class Job:
         method: str,
         options: dict[str, Any],
         output: Path,
+        show_mask: Path | None = None,
     ) -> "Job":
         """Checks the prompt and the options. Raises InputError for what can't be used."""
         editing = command == "edit"
         check_prompt(prompt, "what the picture should become" if editing else None)
-        resolve = settings_of if editing else pipeline.settings_of_reconstruction
-        return cls(command, picture, prompt, method, resolve(picture, method, **options), output)
+        if editing:
+            settings = settings_of(picture, method, **options)
+        else:
+            settings = pipeline.settings_of_reconstruction(picture, prompt, method, **options)
+        return cls(command, picture, prompt, method, settings, output, show_mask)
 
     @property
     def image(self) -> Image.Image:
@@ -70,16 +76,19 @@ class Job:
     def perform(self, model: StableDiffusion, progress: Progress) -> Image.Image:
         """Makes and saves the picture; a reconstruction's PSNR is printed."""
         text = self.recipe(model).chunks() if images.carries_text(self.output) else None
-        how = self.picture, self.prompt, self.method, progress
-        if self.command == "edit":
-            made = pipeline.edit(model, *how, **vars(self.settings))
-            images.save_picture(made, self.output, text)
-            return made
-        z0, size = pipeline.reconstructed_latent(model, *how, **vars(self.settings))
-        decoded, ceiling = model.decode(z0), model.decode(model.encode(self.image))
-        made = images.resize(decoded, size)
+        how = self.picture, self.prompt, self.method, self.settings, progress
+        walk = pipeline.run if self.command == "edit" else pipeline.unedited
+        result = walk(model, *how)
+        made = result.picture(model)
         images.save_picture(made, self.output, text)
-        wanted = images.resize(self.image, model.picture_size(size))
-        print(f"{self.method}: {psnr(decoded, wanted):.2f} dB")
-        print(f"vae: {psnr(ceiling, wanted):.2f} dB (the ceiling)")
+        if self.show_mask:
+            mask = torch.ones(1, 1, 1, 1) if result.mask is None else result.mask
+            images.save_picture(images.over(self.image, mask), self.show_mask)
+        if self.command == "reconstruct":
+            wanted = images.resize(self.image, model.picture_size(self.image.size))
+            reached, ceiling = (
+                psnr(model.decode(z0), wanted) for z0 in (result.z0, model.encode(self.image))
+            )
+            print(f"{self.method}: {reached:.2f} dB")
+            print(f"vae: {ceiling:.2f} dB (the ceiling)")
         return made

@@ -31,6 +31,12 @@ def build() -> argparse.ArgumentParser:
     edit.add_argument("picture", metavar="PICTURE", help="or what `ptinv invert` made of it")
     edit.add_argument("prompt", metavar="PROMPT", help='what it should become: "a yellow car"')
     edit.add_argument("-o", "--output", metavar="OUT.png", required=True)
+    edit.add_argument(
+        "--show-mask",
+        metavar="FILE.png",
+        default=argparse.SUPPRESS,
+        help="also write the mask over the picture",
+    )
 
     invert = commands.add_parser(
         "invert",
@@ -110,6 +116,7 @@ def _inversion_options() -> argparse.ArgumentParser:
     group.add_argument("--source", metavar="TEXT", help="what the picture shows (never needed)")
     _number(group, "--steps", int, "of DDIM, over the whole schedule")
     _number(group, "--encode-ratio", float, "how much of the schedule is inverted")
+    _number(group, "--inversion-guidance", float, "ω on the way up, of --source or the prompt")
     _number(group, "--inner-steps", int, "N: tuning iterations at each timestep")
     _number(group, "--lr", float, "β: the tuning's learning rate")
     _number(group, "--guidance", float, "ω in tuning and sampling")
@@ -126,7 +133,32 @@ def _edit_options() -> argparse.ArgumentParser:
     group = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     group.add_argument("--focus", metavar="WORDS", help="words of the prompt that the mask follows")
     _number(group, "--eta", float, "η: how much of the target prompt, from 0 to 1")
-    _number(group, "--mask-threshold", float, "of the automatic mask")
+    group.add_argument(
+        "--sampler",
+        choices=["ddim", "ancestral"],
+        help="the step down: without or with new noise (default: the method's)",
+    )
+    _number(group, "--low-pass", int, "cells of ilvr's filter")
+    _number(group, "--mask-threshold", float, "of masks made of attention or differences")
+    group.add_argument(
+        "--mask-from",
+        metavar="MASKS",
+        help="attention (of the focus words), difference (of noise, against --source), file (of "
+        "--mask), joined with + (either), * (both) and ~ (not) (default: the method's)",
+    )
+    group.add_argument(
+        "--mask-relative-to",
+        choices=["map", "object"],
+        help="whose strongest attention the threshold is a share of; object: of each of several, "
+        "so that all of them change (default: map)",
+    )
+    _number(group, "--mask-dilate", int, "cells by which to grow the mask")
+    _number(group, "--mask-feather", int, "cells over which to soften its edge")
+    _number(group, "--mask-draws", int, "noises for the mask of differences")
+    _number(group, "--mask-clamp", float, "times its mean, where that map is cut")
+    group.add_argument(
+        "--paste-back", action="store_true", help="the picture's own pixels outside the mask"
+    )
     masks = group.add_mutually_exclusive_group()
     masks.add_argument("--mask", metavar="FILE", help="your own mask: white where to edit")
     masks.add_argument("--no-mask", action="store_true", help="edit everywhere")

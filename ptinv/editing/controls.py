@@ -3,7 +3,6 @@
 Each is made for one call of the UNet, from the rung k and the batch's rows (see `sampling.py`).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,20 +15,17 @@ from ..sampling import ControlAt, Rows
 
 @dataclass
 class Record:
-    """Adds up the attention that some tokens get, over the heads and layers of one level."""
+    """Adds up the attention that each token gets, over the heads and layers of one level."""
 
     level: int
-    rows: list[int]  # of the batch
-    tokens: Sequence[int]  # positions among the 77
-    total: Tensor | None = field(default=None, init=False)  # (rows, height, width)
+    total: Tensor | None = field(default=None, init=False)  # (b, n, height, width)
 
     def wants(self, place: Place) -> bool:
         return place.kind == "cross" and place.level == self.level
 
     def __call__(self, probabilities: Tensor, place: Place) -> Tensor:
-        seen = probabilities.detach()[self.rows][..., list(self.tokens)]
-        seen = reduce(seen, "b heads p n -> b p", "sum")
-        seen = rearrange(seen, "b (h w) -> b h w", h=place.height)
+        seen = reduce(probabilities.detach(), "b heads p n -> b n p", "sum")
+        seen = rearrange(seen, "b n (h w) -> b n h w", h=place.height)
         self.total = seen if self.total is None else self.total + seen
         return probabilities
 

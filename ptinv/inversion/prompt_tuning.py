@@ -26,8 +26,8 @@ from ..sampling import Progress, silent
 class Tuning(NamedTuple):
     """What stage 1 leaves: c_1 … c_T', and the loss after each step's tuning, in the same order."""
 
-    embeddings: Tensor  # (T', 77, d); embeddings[k - 1] takes z_k to z_{k-1}
-    losses: Tensor  # (T',)
+    embeddings: Tensor  # (T', b, 77, d); embeddings[k - 1] takes z_k to z_{k-1}
+    losses: Tensor  # (T', b)
 
 
 def tune_prompt(
@@ -40,20 +40,21 @@ def tune_prompt(
     guidance: float = 7.5,
     progress: Progress = silent,
 ) -> Tuning:
-    """Tunes c_t for every step of the trajectory z*_0 … z*_T', shape (T'+1, c, h, w).
+    """Tunes c_t for every step of the trajectory z*_0 … z*_T', (T'+1, b, c, h, w).
 
-    start: c*, or another embedding (1, 77, d) to begin from. inner_steps: N. lr: β. guidance: ω.
+    Each row is tuned by itself. start: c*, or another embedding (b or 1, 77, d) to begin from.
+    inner_steps: N. lr: β. guidance: ω.
     Raises FloatingPointError as `gradient`.
     """
-    null = model.embed("")
-    c = start.detach().clone()
-    z = trajectory[-1:]  # z̄_T' = z*_T'
+    z = trajectory[-1]  # z̄_T' = z*_T'
+    null = model.embed("").expand(len(z), -1, -1)
+    c = start.detach().expand(len(z), -1, -1)
     # float16 gradients of a small loss vanish unless it is scaled up
     scale = 2.0**12 if model.dtype == torch.float16 else 1.0
     embeddings, losses = [], []
 
     for rung in progress(rungs[::-1], "tuning"):
-        pivot = trajectory[rung.k - 1 : rung.k]  # z*_{t-1}
+        pivot = trajectory[rung.k - 1]  # z*_{t-1}
         with torch.no_grad():
             eps_null = model.predict_noise(z, rung.t, null)  # once a step: it doesn't depend on c
 
@@ -68,9 +69,9 @@ def tune_prompt(
         with torch.no_grad():
             z = land(c)
         embeddings.append(c)
-        losses.append(F.mse_loss(z, pivot))
+        losses.append((z - pivot).square().mean(dim=(1, 2, 3)))
 
-    return Tuning(torch.cat(embeddings[::-1]), torch.stack(losses[::-1]).cpu())
+    return Tuning(torch.stack(embeddings[::-1]), torch.stack(losses[::-1]).cpu())
 
 
 def guided_step(
@@ -84,7 +85,7 @@ def guided_step(
 def gradient(
     land: Callable[[Tensor], Tensor], c: Tensor, pivot: Tensor, scale: float
 ) -> tuple[Tensor, float]:
-    """∂/∂c of the squared distance between land(c) and the pivot, in float32.
+    """∂/∂c of each row's mean squared distance between land(c) and the pivot, in float32.
 
     Backpropagation runs on the loss times `scale`, which is halved for as long as the gradient is
     not finite; the scale that served is returned with the (unscaled) gradient.
@@ -92,7 +93,7 @@ def gradient(
     """
     while scale >= 2.0**-12:
         with torch.enable_grad():
-            loss = F.mse_loss(land(c), pivot)
+            loss = len(pivot) * F.mse_loss(land(c), pivot)  # a mean a row, so no row sees another
             if not loss.isfinite():
                 break
             (scaled,) = torch.autograd.grad(loss * scale, c)

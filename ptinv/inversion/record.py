@@ -22,7 +22,7 @@ from .. import ddim, files, images
 from ..errors import InputError
 from ..model import StableDiffusion
 from ..provenance import check_recorded, check_same
-from ..settings import OF_THE_TRAJECTORY, OF_THE_TUNING, Settings, check_prompt, check_text
+from ..settings import OF_AN_INVERSION, Settings, check_prompt, check_text
 from ..text import LENGTH
 
 SUFFIX = ".safetensors"
@@ -32,14 +32,16 @@ LAYOUT = {  # each tensor's type, axes, and the first one's length for T' steps
     "trajectory": (torch.float32, 4, lambda steps: steps + 1),
     "embeddings": (torch.float32, 3, lambda steps: steps),
     "losses": (torch.float32, 1, lambda steps: steps),
+    "residuals": (torch.float32, 4, lambda steps: steps),
 }
+EXTRAS = ("embeddings", "losses", "residuals")  # which depend on a prompt, and on the method
 
 
 @dataclass(frozen=True)
 class Inversion:
-    """A picture's way into noise, and the embeddings that lead back.
+    """A picture's way into noise, and what leads back.
 
-    The unconditional trajectory doesn't depend on a prompt; the tuned embeddings do.
+    The unconditional trajectory doesn't depend on a prompt; tuned embeddings do.
     """
 
     pixels: Tensor  # (3, H, W) bytes: the picture as it was given, in its own size
@@ -47,6 +49,7 @@ class Inversion:
     settings: dict[str, Any]  # the method, the prompt, and every setting that shaped the tensors
     embeddings: Tensor | None = None  # (T', 77, d): c_1 … c_T', where a method tunes them
     losses: Tensor | None = None  # (T',): how far from the trajectory each tuned step lands
+    residuals: Tensor | None = None  # (T', c, h, w): what each step misses the trajectory by
     made_with: dict[str, Any] = field(default_factory=dict)  # see `provenance.made_with`
 
     @property
@@ -64,6 +67,16 @@ class Inversion:
         """Those that there are, by name."""
         named = {name: getattr(self, name) for name in LAYOUT}
         return {name: t.cpu().contiguous() for name, t in named.items() if t is not None}
+
+    @property
+    def extras(self) -> set[str]:
+        """The names of those tensors that it has besides a trajectory."""
+        return set(EXTRAS) & self.tensors.keys()
+
+    def on(self, device: torch.device) -> dict[str, Tensor]:
+        """What a walk takes, with an axis for the batch: (T' or T'+1, 1, …)."""
+        names = self.tensors.keys() - {"pixels", "losses"}
+        return {name: getattr(self, name).to(device)[:, None] for name in names}
 
     @property
     def digest(self) -> str:
@@ -86,8 +99,8 @@ class Inversion:
         side, config = model.pixels_per_cell, model.unet.config
         latent = (config.latent_channels, height // side, width // side)
         context = (LENGTH, config.context_channels)
-        tuned = context if self.embeddings is None else self.embeddings.shape[1:]
-        if self.trajectory.shape[1:] != latent or tuned != context:
+        wanted = {"trajectory": latent, "embeddings": context, "residuals": latent}
+        if any(tensor[0, 0].shape != wanted[name] for name, tensor in self.on("cpu").items()):
             raise InputError("the inversion's shapes are not the model's; invert the picture anew")
 
     def save(self, path: str | Path) -> None:
@@ -149,12 +162,11 @@ def pixels_of(image: Image.Image) -> Tensor:
 
 def _check_settings(settings: dict[str, Any]) -> None:
     """Raises InputError, TypeError or KeyError unless the settings are whole and in range."""
-    names = OF_THE_TRAJECTORY + OF_THE_TUNING
-    Settings(**{name: settings[name] for name in names})
+    Settings(**{name: settings[name] for name in OF_AN_INVERSION})
     check_text("the method", settings["method"])
     if settings["prompt"] is not None:
         check_prompt(settings["prompt"])
-    if unknown := settings.keys() - {"method", "prompt", *names}:
+    if unknown := settings.keys() - {"method", "prompt", *OF_AN_INVERSION}:
         raise InputError(f"it has unknown settings: {', '.join(sorted(unknown))}")
 
 

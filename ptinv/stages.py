@@ -1,0 +1,131 @@
+"""What an inversion keeps for later edits, and all that each part of it depends on.
+
+Every method first needs a trajectory z*_0 … z*_T', and some then need more: tuned embeddings, or
+what a step misses the trajectory by. A stage makes one of these from a task, and `depends` tells,
+from settings and prompt alone, everything that decides how it comes out. A stored part serves a
+later edit as long as these are the same.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from .editing.conditions import constant
+from .errors import InputError
+from .inversion.ddim import ddim_inversion
+from .inversion.noising import noised
+from .inversion.prompt_tuning import tune_prompt
+from .inversion.residuals import residuals
+from .sampling import Progress, Walk, ancestral
+from .settings import Settings
+from .task import Task
+
+Prompt = str | None  # None where an inversion was made without one
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """Makes z*_0 … z*_T', (T'+1, 1, c, h, w)."""
+
+    title: str
+    run: Callable[[Task, Progress], Tensor]
+    depends: Callable[[Settings, Prompt], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Makes the named tensors that a walk needs besides, from the trajectory."""
+
+    title: str
+    run: Callable[[Task, Tensor, Progress], dict[str, Tensor]]
+    depends: Callable[[Settings, Prompt], dict[str, Any]]
+
+
+def _pick(settings: Settings, *names: str) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in names}
+
+
+def _text_on_the_way_up(settings: Settings, prompt: Prompt) -> str:
+    """What the picture shows: the source text, else a prompt (of a reconstruction, say)."""
+    if not settings.inversion_guidance:
+        return ""
+    text = settings.source or prompt
+    if not text:
+        raise InputError("inversion_guidance above 0 needs a text of the picture; give a source")
+    return text
+
+
+def _inverted(task: Task, progress: Progress) -> Tensor:
+    text = _text_on_the_way_up(task.settings, task.prompt)
+    condition = constant(task.null, task.model.embed(text))
+    guidance = task.settings.inversion_guidance
+    return ddim_inversion(task.model, task.z0, task.rungs, condition, guidance, progress)
+
+
+def _inverted_depends(settings: Settings, prompt: Prompt) -> dict[str, Any]:
+    text = _text_on_the_way_up(settings, prompt)
+    return _pick(settings, "steps", "encode_ratio", "inversion_guidance") | {"text": text}
+
+
+def _noised_depends(settings: Settings, prompt: Prompt) -> dict[str, Any]:
+    return _pick(settings, "steps", "encode_ratio", "seed")
+
+
+def _noised_once(task: Task, progress: Progress) -> Tensor:
+    noise = task.noise(stream=0)
+    return noised(task.z0, task.rungs, lambda k: noise(0))
+
+
+def _noised_each(task: Task, progress: Progress) -> Tensor:
+    return noised(task.z0, task.rungs, task.noise(stream=0))
+
+
+def _start_of_tuning(settings: Settings, prompt: Prompt) -> str:
+    return {"target": prompt or "", "null": "", "source": settings.source or ""}[
+        settings.init_embedding
+    ]
+
+
+def _tuned(task: Task, trajectory: Tensor, progress: Progress) -> dict[str, Tensor]:
+    settings = task.settings
+    tuning = tune_prompt(
+        task.model,
+        trajectory,
+        task.rungs,
+        task.model.embed(_start_of_tuning(settings, task.prompt)),
+        settings.inner_steps,
+        settings.lr,
+        settings.guidance,
+        progress,
+    )
+    return {"embeddings": tuning.embeddings, "losses": tuning.losses}
+
+
+def _tuned_depends(settings: Settings, prompt: Prompt) -> dict[str, Any]:
+    names = "inner_steps", "lr", "guidance", "init_embedding"
+    return _pick(settings, *names) | {"prompt": _start_of_tuning(settings, prompt)}
+
+
+def mean_step(task: Task) -> Callable:
+    """The ancestral step without the noise that it would add."""
+    nothing = task.noise(stream=0)(0) * 0
+    return ancestral(lambda k: nothing)
+
+
+def _noise_maps(task: Task, trajectory: Tensor, progress: Progress) -> dict[str, Tensor]:
+    condition = constant(task.null, task.source)
+    walk = Walk(condition, task.settings.inversion_guidance, advance=mean_step(task))
+    return {"residuals": residuals(task.model, trajectory, task.rungs, walk, progress)}
+
+
+def _noise_maps_depend(settings: Settings, prompt: Prompt) -> dict[str, Any]:
+    return _pick(settings, "inversion_guidance", "source")
+
+
+INVERTED = Trajectory("DDIM inversion", _inverted, _inverted_depends)
+NOISED_ONCE = Trajectory("one Gaussian noise", _noised_once, _noised_depends)
+NOISED_EACH = Trajectory("a noise for each step", _noised_each, _noised_depends)
+TUNED = Extra("tune c_t", _tuned, _tuned_depends)
+NOISE_MAPS = Extra("solve for the noise maps", _noise_maps, _noise_maps_depend)
