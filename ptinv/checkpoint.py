@@ -13,7 +13,7 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .original_names import LEFT_OUT, NETWORKS, rename, unet_modules, vae_modules
+from .original_names import NETWORKS, is_left_out, rename, unet_modules, vae_modules
 from .tensors import PICKLES, CheckpointError, Entries, entries, some
 from .text import SD_V1_TEXT
 from .unet import UNetConfig
@@ -180,7 +180,7 @@ def _open_file(path: Path) -> Checkpoint:
     tensors: dict[str, Entries] = {network: {} for network in NETWORKS.values()}
     foreign = []
     for key, entry in found.items():
-        if key.startswith(LEFT_OUT) or key.endswith("position_ids"):
+        if is_left_out(key):
             continue
         match rename(key, modules):
             case network, name:

@@ -18,6 +18,7 @@ LEFT_OUT = (
     "first_stage_model.loss.",
     "alphas_cumprod",
     "betas",
+    "ddim_",
     "log_one_minus",
     "logvar",
     "lvlb",
@@ -39,6 +40,11 @@ VAE_ATTENTION = {
     "v": "to_v",
     "proj_out": "to_out.0",
 }
+
+
+def is_left_out(key: str) -> bool:
+    """Whether a tensor is one that training leaves behind and inference computes for itself."""
+    return key.startswith(LEFT_OUT) or key.endswith("embeddings.position_ids")
 
 
 def unet_modules(config: UNetConfig) -> dict[str, str]:

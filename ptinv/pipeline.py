@@ -91,7 +91,9 @@ def settings_of_reconstruction(
     inverted with: the prompt then is the source text, and ω is the same both ways.
     """
     row = find(SAMPLERS.get(method, method) if isinstance(method, str) else method)
-    options = {"mask": None, **options, "eta": 0.0}
+    if "mask_from" not in options:
+        options = {"mask": None, **options}
+    options = {**options, "eta": 0.0}
     if row.keeps_residuals:
         guidance = row.settings(**options).guidance
         options = {"source": prompt or None, "inversion_guidance": guidance, **options}

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from small import OTHER_PROMPT, PROMPT
 
 import ptinv
+from ptinv.cli.commands import COMMANDS
 from ptinv.methods import METHODS
 from ptinv.unet import UNet
 
@@ -312,3 +313,14 @@ def test_another_prompt_makes_another_picture(here):
     for prompt, name in [(PROMPT, "a.png"), (OTHER_PROMPT, "b.png")]:
         assert ptinv_("edit", "picture.png", prompt, *STEPS, "-o", name) == 0
     assert contents(here)["a.png"] != contents(here)["b.png"]
+
+
+def test_a_device_whose_memory_is_full_is_a_sentence(here, monkeypatch, capsys):
+    def full(args):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setitem(COMMANDS, "generate", full)
+    assert ptinv_(*GENERATE, "-o", "out.png") == 1
+    assert capsys.readouterr().err == (
+        "ptinv: the device's memory is full; use --dtype float16 or --device cpu\n"
+    )

@@ -20,11 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-# What training leaves in a checkpoint and inference computes for itself.
-LEFT_OUT = re.compile(
-    r"model_ema\..*|betas|alphas_cumprod.*|sqrt_.*|log_one_minus_.*|posterior_.*|lvlb_weights"
-    r"|ddim_.*|logvar|(cond_stage_model\.transformer\.)?text_model\.embeddings\.position_ids"
-)
+from ptinv.original_names import is_left_out
 
 
 class Inert:
@@ -75,7 +71,7 @@ def _is_safetensors(path: Path) -> bool:
 def _needed(name: object, value: object) -> bool:
     if not isinstance(name, str) or not isinstance(value, Tensor):
         return False
-    return value.layout == torch.strided and not LEFT_OUT.fullmatch(name)
+    return value.layout == torch.strided and not is_left_out(name)
 
 
 def select(state: dict, half: bool = False) -> dict[str, Tensor]:

@@ -75,6 +75,10 @@ def _do(args: argparse.Namespace) -> int:
         return _say(f"{flag(first)} {rest}" if first in NAMES else str(error), 2)
     except (FloatingPointError, OSError) as error:
         return _say(str(error), 1)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        return _say("the device's memory is full; use --dtype float16 or --device cpu", 1)
 
 
 def _say(message: str, code: int) -> int:
