@@ -68,6 +68,50 @@ def test_vae_in_the_original_layout_gives_what_the_original_does():
     assert relative_error(vae.decode(drawn("ldm/vae_z", 1, 4, 8, 12)), GOLDEN["vae.decoded"]) < 1e-3
 
 
+# A single file, opened
+
+
+def original_names(modules: dict[str, str], names: list[str]) -> dict[str, str]:
+    """Our tensor names as the original's: the map walked backwards, the longest module first."""
+    backwards = {ours: original for original, ours in modules.items()}
+    found = {}
+    for name in names:
+        module = max((m for m in backwards if name.startswith(m + ".")), key=len)
+        found[name] = backwards[module] + name.removeprefix(module)
+    return found
+
+
+def test_a_single_file_opens_as_the_same_model(small_folder, small_model, tmp_path, monkeypatch):
+    unet, vae = small_model.unet.config, small_model.vae.config
+    tensors = {
+        f"cond_stage_model.transformer.{name}": tensor
+        for name, tensor in small_model.text_encoder.state_dict().items()
+    }
+    for prefix, network, modules in (
+        ("model.diffusion_model.", small_model.unet, unet_modules(unet)),
+        ("first_stage_model.", small_model.vae, vae_modules(vae)),
+    ):
+        state = network.state_dict()
+        for name, original in original_names(modules, list(state)).items():
+            projection = "attentions" in name and "to_" in name and network is small_model.vae
+            shape = state[name].shape
+            as_written = (*shape, 1, 1) if projection and len(shape) == 2 else shape
+            tensors[prefix + original] = state[name].reshape(as_written)
+    left = {"betas": torch.zeros(3), "ddim_sigmas": torch.zeros(3)}  # by training; not needed
+    tensors = {name: tensor.clone().contiguous() for name, tensor in (tensors | left).items()}
+    save_file(tensors, tmp_path / "model.safetensors")
+    shutil.copytree(small_folder / "tokenizer", tmp_path / "tokenizer")
+    monkeypatch.setattr("ptinv.checkpoint.UNetConfig", lambda: unet)
+    monkeypatch.setattr("ptinv.checkpoint.VAEConfig", lambda: vae)
+    monkeypatch.setattr("ptinv.checkpoint.SD_V1_TEXT", small_model.text_encoder.config)
+    opened = ptinv.load(tmp_path / "model.safetensors", device="cpu", dtype="float32")
+    for ours in ("unet", "vae", "text_encoder"):
+        expected = getattr(small_model, ours).state_dict()
+        for name, tensor in getattr(opened, ours).state_dict().items():
+            assert torch.equal(tensor, expected[name]), name
+    assert torch.equal(opened.embed("a red car"), small_model.embed("a red car"))
+
+
 # What the single file must be
 
 
