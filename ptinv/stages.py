@@ -65,8 +65,9 @@ def _inverted(task: Task, progress: Progress) -> Tensor:
 
 
 def _inverted_depends(settings: Settings, prompt: Prompt) -> dict[str, Any]:
+    picked = _pick(settings, "steps", "encode_ratio", "inversion_guidance")
     text = _text_on_the_way_up(settings, prompt)
-    return _pick(settings, "steps", "encode_ratio", "inversion_guidance") | {"text": text}
+    return picked | ({"source": text} if text else {})
 
 
 def _noised_depends(settings: Settings, prompt: Prompt) -> dict[str, Any]:
