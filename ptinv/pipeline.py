@@ -157,6 +157,8 @@ def run(
     )
     rungs = progress(task.rungs[::-1], "sampling")
     z0 = last(walk_down(model, trajectory[-1], rungs, walk), trajectory[-1])
+    if mask is not None and not seen:  # no step was made, so the edit shows nowhere
+        seen.append(torch.zeros_like(z0[:, :1]))
     return Result(z0, inversion, seen[-1] if seen else None, settings)
 
 

@@ -137,6 +137,8 @@ class Task:
         settings, steps = self.settings, len(self.rungs)
         if name == "file":
             return masks.fixed(self.given_mask)
+        if name == "attention" and not self.focus:
+            return masks.fixed(torch.ones(1, 1, *self.cells, device=self.model.device))
         if name == "attention":
             by_object = settings.mask_relative_to == "object"
             return masks.of_attention(
@@ -152,7 +154,7 @@ class Task:
             settings.mask_draws,
             settings.mask_clamp,
         )
-        return masks.fixed((shares > settings.mask_threshold).float())
+        return masks.fixed(masks.thresholded(shares, settings.mask_threshold))
 
     @property
     def control(self) -> ControlAt | None:

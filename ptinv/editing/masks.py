@@ -47,7 +47,7 @@ def inverse(a: Mask) -> Mask:
 
 
 def softened(a: Mask, dilate: int, feather: int) -> Mask:
-    """Grown by `dilate` cells, then with an edge that falls off over `feather` cells outside."""
+    """Grown by `dilate` cells, then with an edge that falls off over 2·`feather` cells outside."""
     return _each(lambda mask: feathered(dilated(mask, dilate + feather), feather), a)
 
 

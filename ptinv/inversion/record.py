@@ -106,7 +106,7 @@ class Inversion:
     def save(self, path: str | Path) -> None:
         """Writes one safetensors file; an existing one is only replaced by a complete one.
 
-        Raises OSError where it cannot be written.
+        Raises OSError where it cannot be written, InputError if its method has no name to write.
         """
         about = {"settings": self.settings, "made_with": self.made_with, "sha256": self.digest}
         try:
@@ -184,5 +184,7 @@ def _check_shapes(file: safe_open, settings: dict[str, Any]) -> None:
 
 
 def _plain(number: Any) -> Any:
-    """NumPy's numbers as Python's, which JSON can hold."""
+    """NumPy's numbers as Python's, which JSON can hold. InputError for a method that's a row."""
+    if not hasattr(number, "item"):
+        raise InputError("the method has no name to save; give it one in methods.METHODS")
     return number.item()
