@@ -1,19 +1,11 @@
-"""What an edit plugs into the walk: conditions, attention controls and masks, each on its own."""
+"""What an edit plugs into the walk: conditions and attention controls, each on its own."""
 
 import pytest
 import torch
-from PIL import Image
-from small import PROMPT
 
-from ptinv import images, pipeline
 from ptinv.attention import Place
-from ptinv.ddim import ladder
 from ptinv.editing.conditions import constant, interpolated
 from ptinv.editing.controls import Chain, Record, Reweight, chained, reweight, rows_of
-from ptinv.editing.masks import AttentionLog, attention_mask, fixed, of_attention
-from ptinv.editing.rules import blended
-from ptinv.inverting import settings_of
-from ptinv.sampling import Step
 
 ROWS = ("null", "source", "null", "target")
 CROSS = Place("cross", "down", level=1, height=2, width=3)
@@ -131,122 +123,3 @@ def test_a_chain_is_made_anew_for_each_call_and_none_is_none():
     first, second = made(7, ROWS), made(6, ROWS)
     assert [chain.controls[0].level for chain in (first, second)] == [7, 6]
     assert chained([]) is None
-
-
-# Masks
-
-
-RUNGS = ladder(10)
-
-
-def reached(k, z):
-    """The step that has led from rung k to the latent z."""
-    return Step(RUNGS[k - 1], z, z, z)
-
-
-def test_blending_is_exact_where_the_mask_is_0_or_1_and_a_mixture_between():
-    trajectory, z = normal(11, 1, 4, 1, 3, seed=2), normal(1, 4, 1, 3, seed=1)
-    mask = fixed(torch.tensor([0.0, 0.25, 1.0]).reshape(1, 1, 1, 3))
-    out, pivot = blended(trajectory, mask)(reached(8, z)), trajectory[7]
-    assert torch.equal(out[..., 0], pivot[..., 0])
-    assert torch.equal(out[..., 2], z[..., 2])
-    torch.testing.assert_close(out[..., 1], 0.25 * z[..., 1] + 0.75 * pivot[..., 1])
-
-
-def test_a_mask_is_the_widened_attention_above_the_threshold():
-    maps = torch.zeros(1, 4, 6)
-    maps[0, 0, 0], maps[0, 3, 4] = 10, 2  # the second is a fifth of the first
-    strong, both = attention_mask(maps, (4, 6), 0.3), attention_mask(maps, (4, 6), 0.1)
-    assert strong[0, 0].tolist() == [
-        [1, 1, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0, 0],
-        [0, 0, 0, 0, 0, 0],
-        [0, 0, 0, 0, 0, 0],
-    ]
-    assert both[0, 0].tolist() == [
-        [1, 1, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0, 0],
-        [0, 0, 0, 1, 1, 1],
-        [0, 0, 0, 1, 1, 1],
-    ]
-
-
-def test_a_mask_takes_the_latent_s_size_whatever_the_map_s():
-    maps = torch.zeros(1, 4, 6)
-    maps[0, 0, 0] = 1
-    mask = attention_mask(maps, (8, 12), 0.3)
-    assert mask.shape == (1, 1, 8, 12)
-    # bilinear: along each side 1, 1, 1, ¾, ¼, 0 …; ¾ · ¾ is above the threshold, ¼ is not
-    expected = torch.zeros(8, 12)
-    expected[:4, :4] = 1
-    assert torch.equal(mask[0, 0], expected)
-
-
-def test_a_mask_does_not_depend_on_how_much_attention_there_is():
-    maps = normal(1, 4, 6).abs()
-    assert torch.equal(attention_mask(maps, (8, 12), 0.3), attention_mask(100 * maps, (8, 12), 0.3))
-
-
-def test_local_blending_follows_the_words_after_a_fifth_of_the_steps():
-    trajectory, log = normal(11, 1, 4, 4, 6), AttentionLog(level=1)
-    seen_masks = []
-    mask = of_attention(log, tokens=[2], size=(4, 6), steps=10, threshold=0.3)
-    rule = blended(trajectory, mask, seen_masks.append)
-    seen = torch.zeros(len(ROWS), 2, 6, 77)
-    seen[3, :, 0, 2] = 1  # the target looks at the word from the corner,
-    seen[:3, :, 5, 2] = 9  # other branches from the opposite one
-    for step, k in enumerate(range(10, 0, -1), start=1):
-        log.control(k, ROWS)(seen, CROSS)
-        z = normal(1, 4, 4, 6, seed=step)
-        out = rule(reached(k, z))
-        if step <= 2:
-            assert out is z
-            continue
-        inside = seen_masks[-1][0, 0].bool()
-        assert inside[0, 0] and not inside[-1, -1]
-        assert torch.equal(out[..., inside], z[..., inside])
-        assert torch.equal(out[..., ~inside], trajectory[k - 1][..., ~inside])
-
-
-def test_an_attention_mask_sums_the_attention_of_all_steps_so_far():
-    log = AttentionLog(level=1)
-    mask = of_attention(log, tokens=[2], size=(4, 6), steps=2, threshold=0.9)
-    here, there = torch.zeros(2, 1, 1, 6, 77)
-    here[..., 0, 2], there[..., 5, 2] = 2, 1
-    for k, seen in [(2, here), (1, there)]:
-        log.control(k, ("target",))(seen, CROSS)
-    assert mask(1)[0, 0, 0, 0] == 1 and mask(1)[0, 0, -1, -1] == 0
-
-
-def test_a_log_that_heard_nothing_says_so():
-    with pytest.raises(LookupError, match="level 7"):
-        AttentionLog(level=7).maps()
-
-
-# Masks in an edit
-
-
-STEPS = dict(steps=4, encode_ratio=1.0)
-
-
-def latent(model, picture, method="pti", **options):
-    settings = settings_of(picture, method, **STEPS, **options)
-    return pipeline.run(model, picture, PROMPT, method, settings).z0
-
-
-def test_a_mask_that_is_white_everywhere_is_no_mask(small_model, picture):
-    white = Image.new("L", picture.size, "white")
-    everywhere = latent(small_model, picture, "ddim-global")
-    for method in ("ddim-edit", "diffedit"):
-        assert torch.equal(latent(small_model, picture, method, mask=white), everywhere)
-
-
-@pytest.mark.parametrize("method", ["pti", "diffedit"])
-def test_where_a_mask_is_black_the_encoded_picture_comes_back(small_model, picture, method):
-    mask = Image.new("L", picture.size, "black")
-    mask.putpixel((0, 0), 255)
-    edited, z0 = latent(small_model, picture, method, mask=mask), small_model.encode(picture)
-    outside = images.to_mask(mask, z0.shape[:1:-1]).eq(0).expand_as(z0)
-    assert outside.float().mean() > 0.9
-    assert torch.equal(edited[outside], z0[outside])
-    assert not torch.equal(edited[~outside], z0[~outside])

@@ -175,6 +175,13 @@ def test_a_gradient_too_small_for_float16_is_found_at_a_larger_scale():
     assert torch.equal(found, torch.full((1, 4), -(2.0**-27)))
 
 
+def test_the_gradient_of_a_row_does_not_depend_on_how_many_there_are():
+    """A mean over the whole batch would halve it, and Adam's step with it where it is small."""
+    c, pivot = torch.tensor([[1.0, 2.0], [3.0, 5.0]], requires_grad=True), torch.zeros(2, 2)
+    both, _ = gradient(lambda c: c, c, pivot, 1.0)
+    assert torch.equal(both, c)  # ∇ of the mean of c² over two elements: 2 c / 2
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_gradient_that_is_never_finite_is_an_error_that_suggests_a_precision(value):
     c = torch.ones(1, 4, requires_grad=True)
