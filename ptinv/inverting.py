@@ -17,7 +17,7 @@ from .methods import Method, find
 from .model import StableDiffusion
 from .provenance import made_with
 from .sampling import Progress, silent
-from .settings import OF_AN_INVERSION, Settings, check_prompt
+from .settings import OF_AN_INVERSION, Settings, check_prompt, of_an_inversion
 from .task import Task
 
 log = logging.getLogger(__name__)
@@ -42,10 +42,9 @@ def settings_of(picture: Image.Image | Inversion, method: str | Method, **option
             f"the inversion is {made_by.trajectory.title}, and this method needs "
             f"{row.trajectory.title}; invert the picture anew"
         )
-    whole = Settings(**{name: stored[name] for name in OF_AN_INVERSION})
-    names = set(made_by.trajectory.depends(whole, stored["prompt"]))
+    names = set(row.trajectory.depends(picture.made_by, stored["prompt"]))
     if made_by.extra is row.extra and row.extra:
-        names |= {*row.extra.depends(whole, stored["prompt"]), "source"}
+        names |= {*row.extra.depends(picture.made_by, stored["prompt"]), "source"}
     kept = {name: stored[name] for name in OF_AN_INVERSION if name in names}
     settings = row.settings(**{**kept, **options})
     _check_trajectory(picture, row, settings, stored["prompt"])
@@ -58,9 +57,7 @@ def _check_trajectory(
     inversion: Inversion, row: Method, settings: Settings, prompt: str | None
 ) -> None:
     """Raises InputError unless the trajectory is the one that the settings and prompt ask for."""
-    stored = inversion.settings
-    whole = Settings(**{name: stored[name] for name in OF_AN_INVERSION})
-    was = row.trajectory.depends(whole, stored["prompt"])
+    was = row.trajectory.depends(inversion.made_by, inversion.settings["prompt"])
     for name, value in row.trajectory.depends(settings, prompt).items():
         if was[name] != value:
             raise InputError(
@@ -101,9 +98,7 @@ def invert(
 def inverted(task: Task, method: str | Method, prompt: str | None, progress: Progress) -> Inversion:
     """An inversion that doesn't say what it was made with, for which the model's files are read."""
     row = find(method)
-    kept = {name: getattr(task.settings, name) for name in OF_AN_INVERSION}
-    kept |= {"method": method, "prompt": prompt}
-    row.trajectory.depends(task.settings, prompt)  # which refuses a missing text
+    kept = of_an_inversion(task.settings) | {"method": method, "prompt": prompt}
     trajectory = row.trajectory.run(task, progress)
     inversion = Inversion(pixels_of(task.image), trajectory[:, 0], kept)
     if prompt is None or not row.extra:
@@ -117,10 +112,9 @@ def with_extras(
     """The same inversion with what the method makes for the task's prompt, from its trajectory."""
     trajectory = inversion.on(task.model.device)["trajectory"]
     made = find(method).extra.run(task, trajectory, progress)
-    kept = {name: getattr(task.settings, name) for name in OF_AN_INVERSION}
     return replace(
         inversion,
-        settings=inversion.settings | kept | {"method": method, "prompt": task.prompt},
+        settings=of_an_inversion(task.settings) | {"method": method, "prompt": task.prompt},
         **{name: made[name][:, 0] if name in made else None for name in EXTRAS},
     )
 
@@ -131,13 +125,12 @@ def fitted(inversion: Inversion, task: Task, method: str | Method, progress: Pro
     Raises InputError if its trajectory is not the one that the task asks for.
     """
     inversion.check_fits(task.model)
-    row, stored = find(method), inversion.settings
+    row = find(method)
     _check_trajectory(inversion, row, task.settings, task.prompt)
     if not row.extra or task.settings.reuse_tuning:
         return inversion
     if _made_alike(inversion, row):
-        whole = Settings(**{name: stored[name] for name in OF_AN_INVERSION})
-        was = row.extra.depends(whole, stored["prompt"])
+        was = row.extra.depends(inversion.made_by, inversion.settings["prompt"])
         now = row.extra.depends(task.settings, task.prompt)
         differ = [name for name, value in now.items() if was[name] != value]
         if not differ:

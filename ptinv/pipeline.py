@@ -4,6 +4,7 @@ Each takes a method, by name or as a row, and runs that row of the table in `met
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from PIL import Image
@@ -28,15 +29,22 @@ SAMPLERS = {"ddim": "ddim-global", "vae": "ddim-global"}
 class Result:
     """Where a walk ended, and what can be seen of the way."""
 
+    model: StableDiffusion
     z0: Tensor  # (1, c, h, w)
     inversion: Inversion  # whose trajectory it followed
     mask: Tensor | None  # (1, 1, h, w), the last one used
     settings: Settings
 
-    def picture(self, model: StableDiffusion) -> Image.Image:
+    @cached_property
+    def decoded(self) -> Image.Image:
+        """The result in the model's size."""
+        return self.model.decode(self.z0)
+
+    @property
+    def picture(self) -> Image.Image:
         """The result in the size of the picture, whose own pixels are put back if so asked."""
         original = self.inversion.picture
-        made = images.resize(model.decode(self.z0), original.size)
+        made = images.resize(self.decoded, original.size)
         if self.settings.paste_back and self.mask is not None:
             made = images.paste_back(original, made, self.mask)
         return made
@@ -60,7 +68,7 @@ def edit(
     """
     check_prompt(prompt, "what the picture should become")
     settings = settings_of(picture, method, **options)
-    return run(model, picture, prompt, method, settings, progress).picture(model)
+    return run(model, picture, prompt, method, settings, progress).picture
 
 
 def reconstruct(
@@ -79,7 +87,7 @@ def reconstruct(
     """
     prompt = own_prompt(picture) if prompt is None else prompt
     settings = settings_of_reconstruction(picture, prompt, method, **options)
-    return unedited(model, picture, prompt, method, settings, progress).picture(model)
+    return unedited(model, picture, prompt, method, settings, progress).picture
 
 
 def settings_of_reconstruction(
@@ -90,7 +98,7 @@ def settings_of_reconstruction(
     What a method keeps of the steps that it misses leads back only where it samples with what it
     inverted with: the prompt then is the source text, and ω is the same both ways.
     """
-    row = find(SAMPLERS.get(method, method) if isinstance(method, str) else method)
+    row = find(_sampler(method))
     if "mask_from" not in options:
         options = {"mask": None, **options}
     options = {**options, "eta": 0.0}
@@ -98,6 +106,11 @@ def settings_of_reconstruction(
         guidance = row.settings(**options).guidance
         options = {"source": prompt or None, "inversion_guidance": guidance, **options}
     return settings_of(picture, row, **options)
+
+
+def _sampler(method: str | Method) -> str | Method:
+    """The method of the table that `reconstruct` means by a name that is not in it."""
+    return SAMPLERS.get(method, method) if isinstance(method, str) else method
 
 
 def own_prompt(picture: Image.Image | Inversion) -> str:
@@ -117,11 +130,8 @@ def unedited(
     if method == "vae":
         check_prompt(prompt)
         settings = Settings(encode_ratio=0.0, mask=None)
-        method = "ddim-global"
         picture = picture.picture if isinstance(picture, Inversion) else picture
-    elif isinstance(method, str):
-        method = SAMPLERS.get(method, method)
-    return run(model, picture, prompt, method, settings, progress)
+    return run(model, picture, prompt, _sampler(method), settings, progress)
 
 
 @torch.no_grad()
@@ -159,7 +169,7 @@ def run(
     z0 = last(walk_down(model, trajectory[-1], rungs, walk), trajectory[-1])
     if mask is not None and not seen:  # no step was made, so the edit shows nowhere
         seen.append(torch.zeros_like(z0[:, :1]))
-    return Result(z0, inversion, seen[-1] if seen else None, settings)
+    return Result(model, z0, inversion, seen[-1] if seen else None, settings)
 
 
 @torch.no_grad()

@@ -154,3 +154,8 @@ OF_AN_INVERSION = (
 )
 OF_GENERATING = ("steps", "guidance", "seed")
 NAMES = tuple(f.name for f in fields(Settings))
+
+
+def of_an_inversion(settings: Settings) -> dict:
+    """Those that an inversion's tensors can depend on, by name."""
+    return {name: getattr(settings, name) for name in OF_AN_INVERSION}

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .editing.conditions import constant
@@ -18,7 +19,7 @@ from .inversion.ddim import ddim_inversion
 from .inversion.noising import noised
 from .inversion.prompt_tuning import tune_prompt
 from .inversion.residuals import residuals
-from .sampling import Progress, Walk, ancestral
+from .sampling import Advance, Progress, Walk, ancestral
 from .settings import Settings
 from .task import Task
 
@@ -59,7 +60,7 @@ def _text_on_the_way_up(settings: Settings, prompt: Prompt) -> str:
 
 def _inverted(task: Task, progress: Progress) -> Tensor:
     text = _text_on_the_way_up(task.settings, task.prompt)
-    condition = constant(task.null, task.model.embed(text))
+    condition = constant(task.null, task.embed(text))
     guidance = task.settings.inversion_guidance
     return ddim_inversion(task.model, task.z0, task.rungs, condition, guidance, progress)
 
@@ -95,7 +96,7 @@ def _tuned(task: Task, trajectory: Tensor, progress: Progress) -> dict[str, Tens
         task.model,
         trajectory,
         task.rungs,
-        task.model.embed(_start_of_tuning(settings, task.prompt)),
+        task.embed(_start_of_tuning(settings, task.prompt)),
         settings.inner_steps,
         settings.lr,
         settings.guidance,
@@ -109,10 +110,9 @@ def _tuned_depends(settings: Settings, prompt: Prompt) -> dict[str, Any]:
     return _pick(settings, *names) | {"prompt": _start_of_tuning(settings, prompt)}
 
 
-def mean_step(task: Task) -> Callable:
+def mean_step(task: Task) -> Advance:
     """The ancestral step without the noise that it would add."""
-    nothing = task.noise(stream=0)(0) * 0
-    return ancestral(lambda k: nothing)
+    return ancestral(lambda k: torch.zeros(()))
 
 
 def _noise_maps(task: Task, trajectory: Tensor, progress: Progress) -> dict[str, Tensor]:

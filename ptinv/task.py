@@ -5,7 +5,7 @@ is refused here, with InputError, before any long work. What was guessed is logg
 """
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -33,11 +33,8 @@ class Task:
     image: Image.Image  # RGB, in its own size
     prompt: str
     settings: Settings
-    attention: masks.AttentionLog = field(init=False)  # of this one walk
 
     def __post_init__(self):
-        log_of_walk = masks.AttentionLog(self.model.unet.config.mask_level)
-        object.__setattr__(self, "attention", log_of_walk)
         for text in (self.prompt, self.settings.source or ""):
             self.model.warn_of_words(text)
         self.focus, self.factors, self.given_mask  # refused now, if at all  # noqa: B018
@@ -54,6 +51,11 @@ class Task:
         return height // self.model.pixels_per_cell, width // self.model.pixels_per_cell
 
     @cached_property
+    def attention(self) -> masks.AttentionLog:
+        """What this one walk hears of attention."""
+        return masks.AttentionLog(self.model.unet.config.mask_level)
+
+    @cached_property
     def z0(self) -> Tensor:
         """The encoded picture, (1, c, h, w)."""
         return self.model.encode(self.image)
@@ -66,12 +68,16 @@ class Task:
     @cached_property
     def target(self) -> Tensor:
         """c*, the prompt's."""
-        return self.model.embed(self.prompt)
+        return self.embed(self.prompt)
 
     @cached_property
     def source(self) -> Tensor:
         """The context of what the picture shows; ∅ where nothing tells."""
-        return self.model.embed(self.settings.source or "")
+        return self.embed(self.settings.source or "")
+
+    def embed(self, text: str) -> Tensor:
+        """A text's context (1, 77, d); the empty one is known already."""
+        return self.model.embed(text) if text else self.null
 
     def noise(self, stream: int) -> NoiseAt:
         """Gaussian noise (1, c, h, w) for each rung; independent streams have other numbers."""

@@ -46,9 +46,6 @@ def write_model(folder: Path) -> None:
     for name, weight in unet.named_parameters():
         if "attn2.to_" in name:
             weight *= LOUDNESS
-    # as in the embedded model, pieces of words are zero, which tells them from known words
-    known = {train_tiny.START, train_tiny.END, *(word + "</w>" for word in scenes.WORDS)}
-    unknown = torch.tensor([token not in known for token in tokens])
-    text_encoder.text_model.embeddings.token_embedding.weight[unknown] = 0
+    train_tiny.silence_pieces(text_encoder, tokens)
     mean, _ = vae.encode(to_tensor(draw_picture()))
     train_tiny.write_folder(folder, vae, unet, text_encoder, 1 / mean.std().item())

@@ -381,7 +381,7 @@ def test_every_method_inverts_and_walks_over_a_picture_of_any_size(
     assert torch.equal(trajectory[:1], small_model.encode(given))
     assert walked.z0.shape == (1, 4, *cells) and walked.z0.isfinite().all()
     assert bool(walked.inversion.extras) == (row.extra is not None)
-    assert walked.picture(small_model).size == size
+    assert walked.picture.size == size
 
 
 @pytest.mark.parametrize("size", [(4, 4), (4, 8)])
@@ -439,7 +439,7 @@ def test_the_last_mask_of_a_walk_says_which_pixels_are_put_back(
     walked = result(small_model, picture, method, **options)
     outside = images.spread(walked.mask, picture.size).eq(0).numpy()
     assert 0 < outside.mean() < 1
-    old, new = (np.asarray(p) for p in (images.to_rgb(picture), walked.picture(small_model)))
+    old, new = (np.asarray(p) for p in (images.to_rgb(picture), walked.picture))
     assert np.array_equal(old[outside], new[outside])
     assert not np.array_equal(old[~outside], new[~outside])
 

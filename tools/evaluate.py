@@ -101,7 +101,8 @@ def model_figures(model: ptinv.StableDiffusion, count: int, few: int, seed: int)
     pictures = [scenes.draw(scene) for scene in drawn]
     trips = [psnr(model.decode(model.encode(p)), p) for p in tqdm(pictures, desc="round trips")]
     print(f"\nVAE round trip of {count} scenes: {mean(trips):.2f} dB, worst {min(trips):.2f}\n")
-    reconstruction(model, [(p, scenes.caption(s)) for p, s in zip(pictures, drawn)][:few])  # noqa: B905
+    captioned = [(p, scenes.caption(s)) for p, s in zip(pictures, drawn, strict=True)]
+    reconstruction(model, captioned[:few])
 
 
 @torch.no_grad()

@@ -100,7 +100,7 @@ def contents(answers: Answers) -> list[Content]:
         groups = {}
         for kind, numbers, logits in zip(KINDS, counts, colours, strict=True):
             total = int(numbers.argmax())
-            likely = sorted(range(C), key=lambda i: -logits[i])  # noqa: B023
+            likely = logits.argsort(descending=True, stable=True).tolist()
             shown = [i for n, i in enumerate(likely) if n == 0 or logits[i] > 0][:total]
             for n, i in enumerate(shown):
                 share = (total + len(shown) - 1 - n) // len(shown)

@@ -27,6 +27,7 @@ import numpy as np
 from grounds import BACKGROUNDS
 from PIL import Image, ImageDraw, ImageFilter
 from things import COLOURS, FEET, KINDS, Pen
+from tqdm import tqdm
 
 SIDE = 128  # pixels
 EDITS = ("colour", "object", "background", "all")
@@ -283,7 +284,7 @@ def many(
     descriptions = []
     with ProcessPoolExecutor() as pool:
         drawn = pool.map(partial(_one, split, seed, describe), range(count), chunksize=64)
-        for i, (array, description) in enumerate(drawn):
+        for i, (array, description) in enumerate(tqdm(drawn, desc="drawing", total=count)):
             pixels[i] = array
             descriptions.append(description)
     return pixels, descriptions

@@ -205,22 +205,31 @@ def encoded(vae: VAE, args: argparse.Namespace) -> tuple[Tensor, list[str]]:
     return torch.cat(latents), captions
 
 
+def silence_pieces(text_encoder: TextEncoder, tokens: list[str]) -> list[bool]:
+    """Zeroes the embeddings of all tokens but the scenes' words; returns which are those.
+
+    Pieces of words are never trained; at zero they say nothing, and can be told from known words.
+    """
+    words = {START, END, *(word + "</w>" for word in scenes.WORDS)}
+    known = [token in words for token in tokens]
+    table = text_encoder.text_model.embeddings.token_embedding.weight.data
+    table[~torch.tensor(known)] = 0
+    return known
+
+
 def beginning(tokens: list[str], start: Path | None) -> tuple[UNet, TextEncoder]:
     """Networks at random, or a trained model's, whose words keep their embeddings."""
     unet, text_encoder = UNet(UNET_TABLE), TextEncoder(text_table(len(tokens)))
     unet.conv_out.weight.data.zero_()
-    # pieces of words are never trained; at zero they say nothing, and can be told from known words
-    known = {START, END, *(word + "</w>" for word in scenes.WORDS)}
-    embeddings = text_encoder.text_model.embeddings.token_embedding
-    embeddings.weight.data[[token not in known for token in tokens]] = 0
+    known = silence_pieces(text_encoder, tokens)
     if start:
         model = ptinv.load(start, "cpu", "float32")
         unet.load_state_dict(model.unet.state_dict())
         learned = model.text_encoder.text_model.embeddings.token_embedding.weight
         vocabulary = model.tokenizer.clip.get_vocab()
-        table = embeddings.weight.data.clone()
+        table = text_encoder.text_model.embeddings.token_embedding.weight.data.clone()
         for i, token in enumerate(tokens):
-            if token in known and learned[vocabulary.get(token, 0)].any():
+            if known[i] and learned[vocabulary.get(token, 0)].any():
                 table[i] = learned[vocabulary[token]]
         name = "text_model.embeddings.token_embedding.weight"
         text_encoder.load_state_dict(model.text_encoder.state_dict() | {name: table})

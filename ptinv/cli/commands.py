@@ -97,17 +97,16 @@ def generate(args: argparse.Namespace) -> None:
 
 
 def methods(args: argparse.Namespace) -> None:
+    usual = Settings()
     for name, row in METHODS.items():
         extra = f", {row.extra.title}" if row.extra else ""
         print(f"{name}\n    {row.title}\n    from {row.trajectory.title}{extra}")
-        usual, own = Settings(), row.settings()
+        own = row.settings()
         differ = [n for n in NAMES if getattr(own, n) != getattr(usual, n)]
         if differ:
             print("    " + " ".join(f"{flag(n)} {getattr(own, n)}" for n in differ))
-    shown = [n for n in NAMES if getattr(Settings(), n) not in (None, {}, False)]
-    print(
-        "the other defaults\n    " + " ".join(f"{flag(n)} {getattr(Settings(), n)}" for n in shown)
-    )
+    shown = [n for n in NAMES if getattr(usual, n) not in (None, {}, False)]
+    print("the other defaults\n    " + " ".join(f"{flag(n)} {getattr(usual, n)}" for n in shown))
 
 
 def _inputs(args: argparse.Namespace) -> list[str]:

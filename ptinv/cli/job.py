@@ -79,16 +79,14 @@ class Job:
         how = self.picture, self.prompt, self.method, self.settings, progress
         walk = pipeline.run if self.command == "edit" else pipeline.unedited
         result = walk(model, *how)
-        made = result.picture(model)
+        made = result.picture
         images.save_picture(made, self.output, text)
         if self.show_mask:
             mask = torch.ones(1, 1, 1, 1) if result.mask is None else result.mask
             images.save_picture(images.over(self.image, mask), self.show_mask)
         if self.command == "reconstruct":
             wanted = images.resize(self.image, model.picture_size(self.image.size))
-            reached, ceiling = (
-                psnr(model.decode(z0), wanted) for z0 in (result.z0, model.encode(self.image))
-            )
-            print(f"{self.method}: {reached:.2f} dB")
-            print(f"vae: {ceiling:.2f} dB (the ceiling)")
+            ceiling = model.decode(model.encode(self.image))
+            print(f"{self.method}: {psnr(result.decoded, wanted):.2f} dB")
+            print(f"vae: {psnr(ceiling, wanted):.2f} dB (the ceiling)")
         return made

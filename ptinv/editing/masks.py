@@ -135,13 +135,12 @@ def attention_mask(
     with the strongest one within an eighth of the map to each side, so that every object has its
     own measure; one that stays below the threshold itself counts as if it just reached it.
     """
-    maps = F.max_pool2d(maps[:, None], 3, stride=1, padding=1)
+    maps = dilated(maps[:, None], 1)
     maps = F.interpolate(maps, size=size, mode="bilinear")
     maps = maps / maps.amax(dim=(2, 3), keepdim=True)
     if each_object:
         reach = max(1, round(min(size) / 8))
-        strongest = F.max_pool2d(maps, 2 * reach + 1, stride=1, padding=reach)
-        maps = maps / strongest.clamp(min=threshold)
+        maps = maps / dilated(maps, reach).clamp(min=threshold)
     return (maps > threshold).float()
 
 

@@ -232,7 +232,7 @@ def union_mask(
     """Local blending shows the edit around the source's words or the target's, (b, 1, H, W).
 
     source, target: (b, h, w), the attention of each branch to its words, summed over the steps so
-    far (`controls.Record`). Elsewhere the source's latent is put back (`masks.blend`).
+    far (`masks.AttentionLog`). Elsewhere the source's latent is to be put back.
     """
     masks = (attention_mask(maps, size, threshold) for maps in (source, target))
     return torch.maximum(*masks)

@@ -63,6 +63,11 @@ class Inversion:
         return ddim.ladder(self.settings["steps"], self.settings["encode_ratio"])
 
     @property
+    def made_by(self) -> Settings:
+        """The settings that its tensors were made by."""
+        return _settings(self.settings)
+
+    @property
     def tensors(self) -> dict[str, Tensor]:
         """Those that there are, by name."""
         named = {name: getattr(self, name) for name in LAYOUT}
@@ -160,9 +165,13 @@ def pixels_of(image: Image.Image) -> Tensor:
     return rearrange(torch.from_numpy(np.array(image)), "h w c -> c h w").contiguous()
 
 
+def _settings(stored: dict[str, Any]) -> Settings:
+    return Settings(**{name: stored[name] for name in OF_AN_INVERSION})
+
+
 def _check_settings(settings: dict[str, Any]) -> None:
     """Raises InputError, TypeError or KeyError unless the settings are whole and in range."""
-    Settings(**{name: settings[name] for name in OF_AN_INVERSION})
+    _settings(settings)
     check_text("the method", settings["method"])
     if settings["prompt"] is not None:
         check_prompt(settings["prompt"])
