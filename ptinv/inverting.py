@@ -90,7 +90,7 @@ def invert(
     settings = find(method).settings(**{**options, "mask": None, "paste_back": False})
     if prompt is not None:
         check_prompt(prompt)
-    task = Task(model, images.to_rgb(image), prompt or "", settings)
+    task = Task(model, images.to_rgb(image), prompt or "", settings, find(method).branches)
     made = made_with(model)
     return replace(inverted(task, method, prompt, progress), made_with=made)
 
@@ -101,20 +101,26 @@ def inverted(task: Task, method: str | Method, prompt: str | None, progress: Pro
     kept = of_an_inversion(task.settings) | {"method": method, "prompt": prompt}
     trajectory = row.trajectory.run(task, progress)
     inversion = Inversion(pixels_of(task.image), trajectory[:, 0], kept)
-    if prompt is None or not row.extra:
+    if not row.extra or (prompt is None and _asks_for_a_prompt(row, task.settings)):
         return inversion
-    return with_extras(inversion, task, method, progress)
+    return with_extras(inversion, task, method, prompt, progress)
+
+
+def _asks_for_a_prompt(row: Method, settings: Settings) -> bool:
+    """Whether what a method makes beforehand depends on the prompt, and so must wait for one."""
+    without, other = (row.extra.depends(settings, prompt) for prompt in (None, "another"))
+    return without != other
 
 
 def with_extras(
-    inversion: Inversion, task: Task, method: str | Method, progress: Progress
+    inversion: Inversion, task: Task, method: str | Method, prompt: str | None, progress: Progress
 ) -> Inversion:
     """The same inversion with what the method makes for the task's prompt, from its trajectory."""
     trajectory = inversion.on(task.model.device)["trajectory"]
     made = find(method).extra.run(task, trajectory, progress)
     return replace(
         inversion,
-        settings=of_an_inversion(task.settings) | {"method": method, "prompt": task.prompt},
+        settings=of_an_inversion(task.settings) | {"method": method, "prompt": prompt},
         **{name: made[name][:, 0] if name in made else None for name in EXTRAS},
     )
 
@@ -136,4 +142,4 @@ def fitted(inversion: Inversion, task: Task, method: str | Method, progress: Pro
         if not differ:
             return inversion
         log.info("the inversion was tuned with another %s: tuning again", ", ".join(differ))
-    return with_extras(inversion, task, method, progress)
+    return with_extras(inversion, task, method, task.prompt, progress)

@@ -3,6 +3,7 @@
 Each takes a method, by name or as a row, and runs that row of the table in `methods.py`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,14 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from . import ddim, images
-from .editing.conditions import constant
-from .editing.rules import blended
+from . import images
+from .editing.controls import chained
+from .editing.rules import blended, of_row, pinned
 from .inversion.record import Inversion
 from .inverting import fitted, inverted, settings_of
-from .methods import Method, find
+from .methods import Found, Method, find
 from .model import StableDiffusion
-from .sampling import Progress, Walk, last, silent, walk_down
+from .sampling import Progress, Rows, Walk, last, silent, walk_down
 from .settings import Settings, check_prompt
 from .task import Task
 
@@ -95,13 +96,16 @@ def settings_of_reconstruction(
 ) -> Settings:
     """What `reconstruct` runs a method with. Raises as `settings_of`.
 
+    The prompt says what the picture shows, and so is the source text of a method that needs one.
     What a method keeps of the steps that it misses leads back only where it samples with what it
-    inverted with: the prompt then is the source text, and ω is the same both ways.
+    inverted with: the prompt then is the source text, too, and ω is the same both ways.
     """
     row = find(_sampler(method))
     if "mask_from" not in options:
         options = {"mask": None, **options}
     options = {**options, "eta": 0.0}
+    if row.needs_source and not isinstance(picture, Inversion):
+        options = {"source": prompt or None, **options}
     if row.keeps_residuals:
         guidance = row.settings(**options).guidance
         options = {"source": prompt or None, "inversion_guidance": guidance, **options}
@@ -131,7 +135,9 @@ def unedited(
         check_prompt(prompt)
         settings = Settings(encode_ratio=0.0, mask=None)
         picture = picture.picture if isinstance(picture, Inversion) else picture
-    return run(model, picture, prompt, _sampler(method), settings, progress)
+    row = find(_sampler(method))
+    branches = row.branches[:1]  # the source's alone, where there is one
+    return run(model, picture, prompt, _sampler(method), settings, progress, branches)
 
 
 @torch.no_grad()
@@ -142,37 +148,56 @@ def run(
     method: str | Method,
     settings: Settings,
     progress: Progress = silent,
+    branches: Rows | None = None,
 ) -> Result:
-    """One row of the table: inverts where there is no inversion yet, then walks down."""
+    """One row of the table: inverts where there is no inversion yet, then walks down.
+
+    branches: which of the row's to walk, all unless some are named; the last one is the result.
+    """
     check_prompt(prompt)
     row = find(method)
     stored = isinstance(picture, Inversion)
     image = picture.picture if stored else images.to_rgb(picture)
-    task = Task(model, image, prompt, settings)
+    task = Task(model, image, prompt, settings, branches or row.branches)
+    row.control(task)  # refused now, if at all
     if stored:
         inversion = fitted(picture, task, method, progress)
     else:
         inversion = inverted(task, method, prompt, progress)
-    found = inversion.on(model.device)
-    trajectory, mask, seen = found["trajectory"], task.mask, []
-    rules = row.after(task, found)
-    if mask is not None:
-        rules += (blended(trajectory, mask, seen.append),)
-    walk = Walk(
-        row.condition(task, found),
-        settings.guidance,
-        task.control,
-        row.advance(task),
-        rules,
-    )
-    rungs = progress(task.rungs[::-1], "sampling")
-    z0 = last(walk_down(model, trajectory[-1], rungs, walk), trajectory[-1])
-    if mask is not None and not seen:  # no step was made, so the edit shows nowhere
+    found, seen = inversion.on(model.device), []
+    z0 = walked(row, task, found, found["trajectory"][-1], progress, seen.append)[-1:]
+    if task.mask is not None and not seen:  # no step was made, so the edit shows nowhere
         seen.append(torch.zeros_like(z0[:, :1]))
     return Result(model, z0, inversion, seen[-1] if seen else None, settings)
 
 
-@torch.no_grad()
+def walked(
+    row: Method,
+    task: Task,
+    found: Found,
+    start: Tensor,
+    progress: Progress,
+    seen: Callable[[Tensor], None] = lambda mask: None,
+) -> Tensor:
+    """Where a row's walk from `start` (1, c, h, w) ends: z_0 of every branch, (b, c, h, w)."""
+    alone, rules = len(task.branches) == 1, row.after(task, found)
+    if task.mask is not None:
+        background = pinned(found["trajectory"]) if alone else of_row(0)
+        rules += (blended(background, task.mask, seen),)
+    walk = Walk(
+        row.condition(task, found),
+        task.settings.guidance,
+        chained(row.control(task) + task.controls),
+        row.guide(task),
+        row.advance(task),
+        rules,
+        task.branches,
+    )
+    rungs = progress(task.rungs[::-1], "sampling")
+    start = start.expand(len(task.branches), -1, -1, -1)
+    return last(walk_down(task.model, start, rungs, walk), start)
+
+
 def generate(
     model: StableDiffusion,
     prompt: str,
@@ -180,13 +205,38 @@ def generate(
     steps: int = 50,
     guidance: float = 7.5,
     progress: Progress = silent,
+    source: str | None = None,
+    **options,
 ) -> Image.Image:
-    """A picture from noise, in the size the model was trained on; the same for the same seed."""
-    settings = Settings(seed=seed, steps=steps, guidance=guidance)
-    model.warn_of_words(prompt)
-    config = model.unet.config
-    side, g = config.trained_size, torch.Generator().manual_seed(settings.seed)
-    z = torch.randn(1, config.latent_channels, side, side, generator=g).to(model.device)
-    rungs = progress(ddim.ladder(steps)[::-1], "sampling")
-    walk = Walk(constant(model.embed(""), model.embed(prompt)), guidance)
-    return model.decode(last(walk_down(model, z, rungs, walk), z))
+    """A picture from noise, in the size the model was trained on; the same for the same seed.
+
+    source: another prompt, of whose picture from the same noise this is to be an edit, by
+    Prompt-to-Prompt. options: the fields of `Settings` that have a say in it.
+    Raises InputError as `edit`.
+    """
+    given = dict(seed=seed, steps=steps, guidance=guidance, source=source, **options)
+    settings = settings_of_generating(**given)
+    return model.decode(generated(model, prompt, settings, progress)[-1:])
+
+
+def settings_of_generating(**options) -> Settings:
+    """What `generate` runs with. Raises InputError for settings out of range."""
+    return find(_generator(options.get("source"))).settings(**{**options, "encode_ratio": 1.0})
+
+
+def _generator(source: str | None) -> str:
+    return "p2p" if source else "ddim-global"
+
+
+@torch.no_grad()
+def generated(
+    model: StableDiffusion, prompt: str, settings: Settings, progress: Progress = silent
+) -> Tensor:
+    """z_0 of the picture that a prompt makes, after its source's if there is one: (1 or 2, …)."""
+    check_prompt(prompt)
+    row = find(_generator(settings.source))
+    task = Task(model, None, prompt, settings, row.branches)
+    g = torch.Generator().manual_seed(settings.seed)
+    shape = 1, model.unet.config.latent_channels, *task.cells
+    start = torch.randn(shape, generator=g).to(model.device)
+    return walked(row, task, {}, start, progress)

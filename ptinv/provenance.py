@@ -89,7 +89,8 @@ class Recipe:
 
     def chunks(self) -> dict[str, str]:
         """As text: one chunk for each thing, the settings together as JSON, the seed apart."""
-        names = OF_GENERATING if self.command == "generate" else NAMES
+        generating = self.command == "generate" and not self.settings.source
+        names = OF_GENERATING if generating else NAMES
         settings = {name: getattr(self.settings, name) for name in names if name != "seed"}
         if self.mask_hash:
             settings["mask"] = MASK + self.mask_hash

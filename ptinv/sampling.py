@@ -2,6 +2,7 @@
 
     condition   k -> (∅_k, c_k), the contexts of guidance's two sides on rung k
     control     (k, rows) -> an attention control for that rung's call, or None
+    guide       (ε_∅, ε_c, ω) -> ε̃: Eq. 5, or a variant of it
     advance     (rung, z_k, ε̃) -> z_{k-1}: the deterministic step of Eq. 4, or the ancestral Eq. 2
     after       step -> z_{k-1}, what becomes of the latent that a step has reached
 
@@ -24,6 +25,7 @@ from .model import StableDiffusion
 Condition = Callable[[int], tuple[Tensor, Tensor]]
 Rows = tuple[str, ...]
 ControlAt = Callable[[int, Rows], Control | None]
+Guide = Callable[[Tensor, Tensor, float], Tensor]
 Advance = Callable[[Rung, Tensor, Tensor], Tensor]
 NoiseAt = Callable[[int], Tensor]  # k -> Gaussian noise for rung k
 Progress = Callable[[Iterable, str], Iterable]  # wraps a loop, as tqdm does
@@ -64,6 +66,7 @@ class Walk:
     condition: Condition
     guidance: float = 7.5  # ω
     control: ControlAt | None = None
+    guide: Guide = ddim.guide
     advance: Advance = deterministic
     after: tuple[After, ...] = ()  # one after the other
     branches: Rows = ()  # a name a row of the latent; none: all of them "target"
@@ -121,7 +124,7 @@ def walk_down(
         eps_null, eps_cond = predictions(
             model, z, rung, walk.condition(rung.k), walk.guidance, walk.control, walk.branches
         )
-        z = walk.advance(rung, z, ddim.guide(eps_null, eps_cond, walk.guidance))
+        z = walk.advance(rung, z, walk.guide(eps_null, eps_cond, walk.guidance))
         for rule in walk.after:
             z = rule(Step(rung, z, eps_null, eps_cond))
         yield z

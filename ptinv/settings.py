@@ -1,5 +1,6 @@
 """The numbers and words that shape an inversion and an edit, with the paper's defaults."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import Literal, get_args
@@ -11,7 +12,12 @@ from .errors import InputError
 Start = Literal["target", "null", "source"]
 Sampler = Literal["ddim", "ancestral"]
 Measure = Literal["map", "object"]
+Align = Literal["auto", "replace", "refine"]
+Norm = Literal["l0", "l1"]
+Gate = float | tuple[float, float]  # a share of the steps from the first on, or from where to where
+WordGates = Gate | Mapping[str, Gate]  # by word of the prompt; "default" for all others
 MASKS = ("attention", "difference", "file")  # what an expression of masks can name
+WORDS = ("focus", "source_focus", "subtract")  # the settings that name some
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,8 @@ class Settings:
     inversion_guidance: float = 0.0  # ω on the way up; above 0 it needs a text of the picture
     inner_steps: int = 1  # N, of Adam at each timestep
     lr: float = 0.1  # β
+    lr_decay: float = 0.0  # the share of β that each step takes from it (Null-Text Inversion)
+    stop_below: float = 0.0  # the loss that ends a step's tuning (Null-Text Inversion)
     guidance: float = 7.5  # ω in sampling, and so in tuning
     init_embedding: Start = "target"  # where c_T' starts
     source: str | None = None  # what the picture shows
@@ -41,7 +49,15 @@ class Settings:
     mask_draws: int = 10  # noises for the mask of differences
     mask_clamp: float = 3.0  # times its mean, where a map of differences is cut
     focus: str | None = None  # words of the prompt that an attention mask follows
+    source_focus: str | None = None  # and of the source, where it has a branch of its own
+    subtract: str | None = None  # words whose places such a mask leaves out
     reweight: dict[str, float] = field(default_factory=dict)  # word -> factor of its attention
+    cross_replace: WordGates = 0.8  # when the source's cross-attention is the target's, too
+    self_replace: Gate = 0.4  # and its self-attention
+    self_cells: int = 16  # across: the largest map of self-attention that is replaced
+    align: Align = "auto"  # how the words of source and target are paired
+    proximal: Norm = "l0"  # the operator of proximal guidance
+    proximal_quantile: float = 0.75  # of the guidance's size; what is smaller is dropped
     paste_back: bool = False  # the picture's own pixels outside the mask
     seed: int = 0
     reuse_tuning: bool = False  # of an inversion, for another prompt or ω than it was made for
@@ -51,7 +67,9 @@ class Settings:
         check("inner_steps", self.inner_steps, 0, 10_000, whole=True)
         check("lr", self.lr, 0, 1000)
         check("seed", self.seed, 0, 2**63 - 1, whole=True)
-        for name in ("encode_ratio", "eta", "mask_threshold"):
+        check("stop_below", self.stop_below, 0, 1000)
+        check("self_cells", self.self_cells, 1, 1000, whole=True)
+        for name in ("encode_ratio", "eta", "mask_threshold", "lr_decay", "proximal_quantile"):
             check(name, getattr(self, name), 0, 1)
         for name in ("guidance", "inversion_guidance", "mask_clamp"):
             check(name, getattr(self, name), 0, 100)
@@ -63,6 +81,8 @@ class Settings:
             ("init_embedding", Start),
             ("sampler", Sampler),
             ("mask_relative_to", Measure),
+            ("align", Align),
+            ("proximal", Norm),
         ):
             if getattr(self, name) not in (choices := get_args(kind)):
                 raise InputError(
@@ -71,16 +91,20 @@ class Settings:
         for name in ("reuse_tuning", "paste_back"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} must be true or false, not {getattr(self, name)!r}")
-        for name in ("source", "focus", "mask_from"):
+        for name in ("source", "mask_from", *WORDS):
             if (text := getattr(self, name)) is not None:
                 check_text(name, text)
+                if name in WORDS and not text.strip():
+                    raise InputError(f"{name} is empty; name words, or leave it out")
         if not isinstance(self.reweight, dict):
             raise InputError(f"reweight must be words with their factors, not {self.reweight!r}")
         for word, factor in self.reweight.items():
             check_text("the word to weigh", word)
             check(f"the weight of {word!r}", factor, 0, 1000)
-        if self.focus is not None and not self.focus.strip():
-            raise InputError("focus is empty; name words of the prompt, or leave it out")
+        bounds("self_replace", self.self_replace)
+        by_word = self.cross_replace
+        for gate in by_word.values() if isinstance(by_word, Mapping) else [by_word]:
+            bounds("cross_replace", gate)
         if self.init_embedding == "source" and not self.source:
             raise InputError("init_embedding 'source' needs a source text; give one")
         if not (self.mask is None or self.mask == "auto" or isinstance(self.mask, Image.Image)):
@@ -113,6 +137,17 @@ class Settings:
             return set()
         parts = expression.replace("*", "+").split("+")
         return {part.strip().lstrip("~").strip() for part in parts}
+
+
+def bounds(name: str, gate: Gate) -> tuple[float, float]:
+    """The [a, b) that a gate stands for. Raises InputError unless 0 ≤ a ≤ b ≤ 1."""
+    pair = tuple(gate) if isinstance(gate, tuple | list) else (0.0, gate)
+    whole = len(pair) == 2 and all(isinstance(end, Real) for end in pair)
+    if not (whole and 0 <= pair[0] <= pair[1] <= 1):
+        raise InputError(
+            f"{name} must be a share of the steps from 0 to 1, or two in order, not {gate!r}"
+        )
+    return pair
 
 
 def check(name: str, value: Real, low: Real, high: Real, whole: bool = False) -> None:
@@ -149,6 +184,8 @@ OF_AN_INVERSION = (
     "source",
     "inner_steps",
     "lr",
+    "lr_decay",
+    "stop_below",
     "guidance",
     "init_embedding",
 )

@@ -17,6 +17,7 @@ from .editing.conditions import constant
 from .errors import InputError
 from .inversion.ddim import ddim_inversion
 from .inversion.noising import noised
+from .inversion.null_text import tune_null
 from .inversion.prompt_tuning import tune_prompt
 from .inversion.residuals import residuals
 from .sampling import Advance, Progress, Walk, ancestral
@@ -101,13 +102,39 @@ def _tuned(task: Task, trajectory: Tensor, progress: Progress) -> dict[str, Tens
         settings.lr,
         settings.guidance,
         progress,
+        settings.lr_decay,
+        settings.stop_below,
     )
     return {"embeddings": tuning.embeddings, "losses": tuning.losses}
 
 
+TUNING = "inner_steps", "lr", "lr_decay", "stop_below", "guidance"
+
+
 def _tuned_depends(settings: Settings, prompt: Prompt) -> dict[str, Any]:
-    names = "inner_steps", "lr", "guidance", "init_embedding"
-    return _pick(settings, *names) | {"prompt": _start_of_tuning(settings, prompt)}
+    start = _start_of_tuning(settings, prompt)
+    return _pick(settings, *TUNING, "init_embedding") | {"prompt": start}
+
+
+def _null_tuned(task: Task, trajectory: Tensor, progress: Progress) -> dict[str, Tensor]:
+    settings = task.settings
+    tuning = tune_null(
+        task.model,
+        trajectory,
+        task.rungs,
+        task.source,
+        settings.inner_steps,
+        settings.lr,
+        settings.guidance,
+        progress,
+        settings.lr_decay,
+        settings.stop_below,
+    )
+    return {"embeddings": tuning.embeddings, "losses": tuning.losses}
+
+
+def _null_tuned_depends(settings: Settings, prompt: Prompt) -> dict[str, Any]:
+    return _pick(settings, *TUNING, "source")
 
 
 def mean_step(task: Task) -> Advance:
@@ -125,8 +152,19 @@ def _noise_maps_depend(settings: Settings, prompt: Prompt) -> dict[str, Any]:
     return _pick(settings, "inversion_guidance", "source")
 
 
+def _offsets(task: Task, trajectory: Tensor, progress: Progress) -> dict[str, Tensor]:
+    walk = Walk(constant(task.null, task.source), task.settings.guidance)
+    return {"residuals": residuals(task.model, trajectory, task.rungs, walk, progress)}
+
+
+def _offsets_depend(settings: Settings, prompt: Prompt) -> dict[str, Any]:
+    return _pick(settings, "guidance", "source")
+
+
 INVERTED = Trajectory("DDIM inversion", _inverted, _inverted_depends)
 NOISED_ONCE = Trajectory("one Gaussian noise", _noised_once, _noised_depends)
 NOISED_EACH = Trajectory("a noise for each step", _noised_each, _noised_depends)
 TUNED = Extra("tune c_t", _tuned, _tuned_depends)
+NULL_TUNED = Extra("tune ∅_t", _null_tuned, _null_tuned_depends)
+OFFSETS = Extra("measure what each step misses", _offsets, _offsets_depend)
 NOISE_MAPS = Extra("solve for the noise maps", _noise_maps, _noise_maps_depend)

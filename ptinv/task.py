@@ -5,6 +5,7 @@ is refused here, with InputError, before any long work. What was guessed is logg
 """
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,13 +15,16 @@ from torch import Tensor
 
 from . import ddim, images
 from .editing import masks
-from .editing.controls import chained, reweight
+from .editing.controls import reweight
+from .editing.gates import token_gates
 from .errors import InputError
 from .inversion.noising import fresh_noise
 from .model import StableDiffusion
-from .sampling import ControlAt, NoiseAt
+from .sampling import ControlAt, NoiseAt, Rows
 from .settings import Settings
-from .text import LENGTH, new_words, noun_phrase
+from .text import LENGTH, Word, new_words, noun_phrase
+
+SIDE_BY_SIDE = ("source", "target")  # the branches of Prompt-to-Prompt
 
 log = logging.getLogger(__name__)
 
@@ -30,14 +34,17 @@ class Task:
     """What a walk is made from."""
 
     model: StableDiffusion
-    image: Image.Image  # RGB, in its own size
+    image: Image.Image | None  # RGB, in its own size; None for a picture that is generated
     prompt: str
     settings: Settings
+    branches: Rows = ("target",)  # of the walk; the last one is the result
 
     def __post_init__(self):
         for text in (self.prompt, self.settings.source or ""):
             self.model.warn_of_words(text)
-        self.focus, self.factors, self.given_mask  # refused now, if at all  # noqa: B018
+        # refused now, if at all
+        self.focus, self.source_focus, self.subtracted, self.given_mask  # noqa: B018
+        self.factors, self.gates  # noqa: B018
 
     @property
     def rungs(self) -> list[ddim.Rung]:
@@ -47,8 +54,15 @@ class Task:
     @property
     def cells(self) -> tuple[int, int]:
         """(h, w) of the latent."""
+        if self.image is None:
+            return (self.model.unet.config.trained_size,) * 2
         width, height = self.model.picture_size(self.image.size)
         return height // self.model.pixels_per_cell, width // self.model.pixels_per_cell
+
+    def cells_up_to(self, side: int) -> float:
+        """How many cells a map has that is `side` across at the model's own size, at this size."""
+        height, width = self.cells
+        return side**2 * height * width / self.model.unet.config.trained_size**2
 
     @cached_property
     def attention(self) -> masks.AttentionLog:
@@ -57,7 +71,9 @@ class Task:
 
     @cached_property
     def z0(self) -> Tensor:
-        """The encoded picture, (1, c, h, w)."""
+        """The encoded picture, (1, c, h, w). Raises InputError where there is none yet."""
+        if self.image is None:
+            raise InputError("there is no picture yet; a mask of differences needs one")
         return self.model.encode(self.image)
 
     @cached_property
@@ -88,7 +104,7 @@ class Task:
     def focus(self) -> list[int]:
         """Where in the prompt the words are that an attention mask follows."""
         settings, tokenizer = self.settings, self.model.tokenizer
-        if "attention" not in settings.mask_names:
+        if not self._follows_attention:
             return []
         if settings.focus:
             found = tokenizer.find(settings.focus, self.prompt)
@@ -101,7 +117,41 @@ class Task:
             log.warning("no word of the prompt says what the edit is about: editing everywhere")
         else:
             log.info("the edit is about: %s", " ".join(word.text for word in chosen))
-        return [position for word in chosen for position in word.positions]
+        return _positions(chosen)
+
+    @property
+    def _follows_attention(self) -> bool:
+        return "attention" in self.settings.mask_names
+
+    @cached_property
+    def source_focus(self) -> list[int]:
+        """And where in the source text, which then has a branch of its own."""
+        settings, tokenizer = self.settings, self.model.tokenizer
+        if not self._follows_attention or self.branches != SIDE_BY_SIDE:
+            return []
+        if settings.source_focus:
+            return tokenizer.find(settings.source_focus, settings.source)
+        return _positions(new_words(tokenizer.read(settings.source), tokenizer.words(self.prompt)))
+
+    @cached_property
+    def subtracted(self) -> dict[str, list[int]]:
+        """By branch, the words whose places an attention mask leaves out."""
+        words, found = self.settings.subtract, {}
+        if not words or not self._follows_attention:
+            return found
+        for branch in self.branches:
+            text = self.settings.source if branch == "source" else self.prompt
+            with suppress(InputError):
+                found[branch] = self.model.tokenizer.find(words, text)
+        return found or {self.branches[-1]: self.model.tokenizer.find(words, self.prompt)}
+
+    @cached_property
+    def gates(self) -> Tensor | None:
+        """When the target's tokens take the source's attention, (77, 2); None with one branch."""
+        if self.branches != SIDE_BY_SIDE:
+            return None
+        find = self.model.tokenizer.find
+        return token_gates(self.settings.cross_replace, lambda words: find(words, self.prompt))
 
     @cached_property
     def factors(self) -> Tensor | None:
@@ -119,7 +169,7 @@ class Task:
         if not isinstance(self.settings.mask, Image.Image):
             return None
         mask = images.to_rgb(self.settings.mask)
-        if mask.size != self.image.size:
+        if self.image is not None and mask.size != self.image.size:
             raise InputError(
                 f"the mask is {mask.size[0]} × {mask.size[1]} pixels but the picture "
                 f"is {self.image.size[0]} × {self.image.size[1]}; draw it over the picture"
@@ -140,16 +190,11 @@ class Task:
         return mask
 
     def _named_mask(self, name: str) -> masks.Mask:
-        settings, steps = self.settings, len(self.rungs)
+        settings = self.settings
         if name == "file":
             return masks.fixed(self.given_mask)
-        if name == "attention" and not self.focus:
-            return masks.fixed(torch.ones(1, 1, *self.cells, device=self.model.device))
         if name == "attention":
-            by_object = settings.mask_relative_to == "object"
-            return masks.of_attention(
-                self.attention, self.focus, self.cells, steps, settings.mask_threshold, by_object
-            )
+            return self._attention_mask()
         shares = masks.noise_difference(
             self.model,
             self.z0,
@@ -162,12 +207,37 @@ class Task:
         )
         return masks.fixed(masks.thresholded(shares, settings.mask_threshold))
 
+    def _attention_mask(self) -> masks.Mask:
+        """Of the focus words of every branch, without the places of those to subtract."""
+        settings, steps = self.settings, len(self.rungs)
+        by_object = settings.mask_relative_to == "object"
+        here = self.attention, self.cells, steps, settings.mask_threshold, by_object
+
+        def of(branch: str, tokens: list[int], widened: bool = True) -> masks.Mask:
+            log, *how = here
+            return masks.of_attention(log, tokens, *how, branch, widened)
+
+        if not self.focus:
+            return masks.fixed(torch.ones(1, 1, *self.cells, device=self.model.device))
+        mask = of(self.branches[-1], self.focus)
+        if self.source_focus:
+            mask = masks.union(mask, of("source", self.source_focus))
+        for branch, tokens in self.subtracted.items():
+            mask = masks.intersection(mask, masks.inverse(of(branch, tokens, widened=False)))
+        return mask
+
     @property
-    def control(self) -> ControlAt | None:
+    def controls(self) -> list[ControlAt]:
         """Listening for the mask, where it is made of attention, and re-weighting."""
         controls: list[ControlAt] = []
         if self.focus:
             controls.append(self.attention.control)
         if self.factors is not None:
-            controls.append(reweight(self.factors))
-        return chained(controls)
+            branch = self.branches[-1]
+            controls.append(reweight(self.factors, self.gates, len(self.rungs), branch))
+        return controls
+
+
+def _positions(words: list[Word]) -> list[int]:
+    """Where the tokens of some words are."""
+    return [position for word in words for position in word.positions]

@@ -95,7 +95,7 @@ def test_reweighting_multiplies_its_rows_and_leaves_the_others_to_the_bit():
 
 
 def test_reweighting_is_at_work_in_all_cross_attention_and_no_other():
-    control = reweight(torch.ones(77))(5, ROWS)
+    control = reweight(torch.full((77,), 2.0))(5, ROWS)
     assert control.rows == [3]
     assert control.wants(CROSS) and control.wants(ELSEWHERE[1])
     assert not control.wants(ELSEWHERE[0])

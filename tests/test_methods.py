@@ -25,8 +25,14 @@ STEPS = dict(steps=6)
 SOURCE = "a red car on the grass"
 
 
+def source_for(method):
+    """A text of the picture for the methods that need one."""
+    return dict(source=SOURCE) if methods.find(method).needs_source else {}
+
+
 def result(model, picture, method, prompt=PROMPT, **options):
-    options = options if isinstance(picture, ptinv.Inversion) else {**STEPS, **options}
+    if not isinstance(picture, ptinv.Inversion):
+        options = {**STEPS, **source_for(method), **options}
     return pipeline.run(model, picture, prompt, method, settings_of(picture, method, **options))
 
 
@@ -373,7 +379,7 @@ def test_every_method_inverts_and_walks_over_a_picture_of_any_size(
     small_model, picture, method, size, cells
 ):
     given = picture.resize(size)
-    row, settings = METHODS[method], settings_of(given, method, **STEPS)
+    row, settings = METHODS[method], settings_of(given, method, **STEPS, **source_for(method))
     walked = pipeline.run(small_model, given, PROMPT, method, settings)
     trajectory = walked.inversion.trajectory
     rungs = len(walked.inversion.rungs)

@@ -5,29 +5,21 @@ On random maps, and through the small untrained UNet.
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from ptinv import ddim
 from ptinv.attention import Place
 from ptinv.editing.alignment import replacement, word_tokens
-from ptinv.editing.controls import Record, chained
-from ptinv.editing.masks import attention_mask
+from ptinv.editing.controls import Record, chained, reweight
+from ptinv.editing.gates import token_gates
 from ptinv.editing.prompt_to_prompt import (
     between,
     cross_attention,
-    interval,
-    opened,
     paired,
     prompt_to_prompt,
     rebalance,
     refine,
     replace,
-    reweight,
-    reweighting,
     self_attention,
-    subtract,
-    token_gates,
-    union_mask,
 )
 from ptinv.errors import InputError
 from ptinv.sampling import Walk, last, predictions, walk_down
@@ -76,8 +68,9 @@ class Pair:
 
     def everything(self, gate=1.0, self_gate=1.0, factors=None, align="auto"):
         gates = token_gates(gate, self.find)
-        args = self.change(align), gates, self.words, STEPS, self_gate, 16 * 16, factors
-        return prompt_to_prompt(*args)
+        args = self.change(align), gates, self.words, STEPS, self_gate, 16 * 16
+        weighed = [] if factors is None else [reweight(factors, gates, STEPS)]
+        return chained([prompt_to_prompt(*args), *weighed])
 
 
 @pytest.fixture
@@ -113,15 +106,6 @@ def test_refining_takes_the_source_s_map_where_there_is_an_answer():
         assert torch.equal(out[..., n], given[..., i])
 
 
-def test_reweighting_multiplies_and_does_not_normalise():
-    own = maps(1, tokens=3)
-    factors = torch.tensor([1.0, 2.0, 0.0])
-    out = reweight(own, factors)
-    assert torch.equal(out[..., 0], own[..., 0])
-    assert torch.equal(out[..., 1], 2 * own[..., 1])
-    assert not out[..., 2].any()
-
-
 def test_rebalancing_goes_to_the_tokens_of_no_word():
     words = torch.tensor([False, True, True, False, False])
     given = maps(3, tokens=5, seed=1) * torch.tensor([1, 0.9, 1.3, 1, 0.7])
@@ -140,51 +124,6 @@ def test_rebalancing_scales_words_only_if_they_want_more_than_there_is():
 
 
 # The gates
-
-
-@pytest.mark.parametrize(
-    "gate, open_steps",
-    [
-        (0.0, []),
-        (0, []),
-        (0.3, [0, 1, 2]),
-        (1, list(range(10))),
-        ((0.2, 0.5), [2, 3, 4]),
-        ([0.9, 1.0], [9]),
-        ((0.4, 0.4), []),
-        ((1.0, 1.0), []),
-    ],
-)
-def test_a_gate_is_open_for_its_fraction_of_the_steps(gate, open_steps):
-    steps = [k for k in range(STEPS, 0, -1) if opened(interval(gate), k, STEPS)]
-    assert [STEPS - k for k in steps] == open_steps
-
-
-@pytest.mark.parametrize("steps", [1, 7, 40, 50, 100])
-def test_a_gate_of_whole_steps_opens_for_exactly_so_many(steps):
-    for count in range(steps + 1):
-        gates = interval(count / steps)
-        assert sum(bool(opened(gates, k, steps)) for k in range(1, steps + 1)) == count
-
-
-@pytest.mark.parametrize("gate", [-0.1, 1.1, (0.5, 0.4), (-1, 0.5), float("nan")])
-def test_a_gate_out_of_range_is_refused(gate):
-    with pytest.raises(InputError, match="gate"):
-        interval(gate)
-    with pytest.raises(InputError):
-        self_attention(gate, STEPS)
-
-
-def test_words_have_gates_of_their_own(swap):
-    table = token_gates({"default": 0.8, "red": (0.2, 0.5), "the grass": 0.1}, swap.find)
-    expected = interval(0.8).repeat(77, 1)
-    expected[2] = interval((0.2, 0.5))
-    expected[5:7] = interval(0.1)
-    assert torch.equal(table, expected)
-    assert torch.equal(token_gates(0.8, swap.find), interval(0.8).repeat(77, 1))
-    assert torch.equal(token_gates({"red": 0.5}, swap.find)[3], interval(1.0))
-    with pytest.raises(InputError, match="yellow"):
-        token_gates({"yellow": 0.5}, swap.find)
 
 
 def test_a_word_takes_the_source_s_map_only_while_its_own_gate_is_open(swap):
@@ -266,7 +205,7 @@ def test_reweighting_is_gated_by_the_word_and_wants_nothing_when_it_would_change
     factors = torch.ones(77)
     factors[swap.find("red car")] = 2
     gates = token_gates({"default": 0.8, "red": 0.3}, swap.find)
-    control = reweighting(factors, gates, STEPS)
+    control = reweight(factors, gates, STEPS)
     given = maps()
     early, late = (control(k, ROWS)(given, CROSS) for k in (8, 7))
     assert torch.equal(early[3][..., 2:4], 2 * given[3][..., 2:4])
@@ -274,7 +213,7 @@ def test_reweighting_is_gated_by_the_word_and_wants_nothing_when_it_would_change
     assert torch.equal(late[3][..., 3], 2 * given[3][..., 3])
     assert torch.equal(early[3][..., 4:], given[3][..., 4:])
     assert not control(2, ROWS).wants(CROSS)
-    assert not reweighting(torch.ones(77), gates, STEPS)(STEPS, ROWS).wants(CROSS)
+    assert not reweight(torch.ones(77), gates, STEPS)(STEPS, ROWS).wants(CROSS)
 
 
 @pytest.mark.parametrize("rows", [ROWS, ("target", "null", "source", "null")])
@@ -366,7 +305,7 @@ KINDS = {
     "replace": lambda pair: cross_attention(pair.change("replace"), ALWAYS, pair.words, STEPS),
     "refine": lambda pair: cross_attention(pair.change("refine"), ALWAYS, pair.words, STEPS),
     "self": lambda pair: self_attention(1.0, STEPS),
-    "reweight": lambda pair: reweighting(torch.ones(77), ALWAYS, STEPS),
+    "reweight": lambda pair: reweight(torch.ones(77), ALWAYS, STEPS),
     "everything": lambda pair: pair.everything(factors=torch.ones(77)),
     "by word": lambda pair: pair.everything({"default": 0.0, "car": 1.0}),
 }
@@ -457,38 +396,3 @@ def test_what_is_recorded_last_is_what_the_target_was_given(swap):
     noise(swap, (12, 20), chained([swap.everything(), lambda k, rows: record]))
     assert record.total.shape == (4, 77, 6, 10)
     torch.testing.assert_close(record.total[3, 3], record.total[2, 3])  # car, in both
-
-
-# Local blending
-
-
-def peaks(*cells, size=(6, 8)):
-    """Maps with some attention in one cell each, and less in all."""
-    out = torch.full((len(cells), *size), 0.01)
-    for i, (y, x) in enumerate(cells):
-        out[i, y, x] = 1
-    return out
-
-
-def test_the_blend_shows_the_edit_where_either_branch_attends():
-    source, target = peaks((1, 1)), peaks((4, 6), (1, 6))
-    mask = union_mask(source, target, (12, 16))
-    assert mask.shape == (2, 1, 12, 16)
-    for i in range(2):
-        both = attention_mask(source, (12, 16), 0.3)[0] + attention_mask(target, (12, 16), 0.3)[i]
-        assert torch.equal(mask[i], both.clamp(max=1))
-    assert mask[0, 0, 2, 2] == mask[0, 0, 9, 13] == 1
-    assert mask[0, 0, 2, 13] == 0 and mask[1, 0, 2, 13] == 1
-
-
-def test_a_subtracted_word_takes_its_places_unwidened():
-    mask = torch.ones(1, 1, 6, 8)
-    out = subtract(mask, peaks((2, 3)))
-    expected = mask.clone()
-    expected[0, 0, 2, 3] = 0
-    assert torch.equal(out, expected)
-    assert torch.equal(mask, torch.ones(1, 1, 6, 8))
-    assert torch.equal(subtract(mask, torch.zeros(1, 6, 8)), mask)  # nobody looks there
-    bigger = subtract(torch.ones(2, 1, 12, 16), peaks((2, 3)))
-    there = F.interpolate(peaks((2, 3))[:, None], size=(12, 16), mode="bilinear")
-    assert torch.equal(bigger, (there <= 0.3 * there.amax()).float().expand(2, -1, -1, -1))

@@ -160,7 +160,7 @@ def through_float16(c):
 
 def test_a_gradient_that_overflows_is_found_at_a_smaller_scale_of_the_loss():
     c = torch.full((1, 4), 1000.0, requires_grad=True)
-    found, scale = gradient(through_float16, c, torch.zeros(1, 4), 2.0**12)
+    found, _, scale = gradient(through_float16, c, torch.zeros(1, 4), 2.0**12)
     # ∇ = 2 · 1000 / 4 = 500; the largest power of two that keeps it below float16's 65504 is 128
     assert scale == 128
     assert torch.equal(found, torch.full((1, 4), 500.0))
@@ -168,8 +168,8 @@ def test_a_gradient_that_overflows_is_found_at_a_smaller_scale_of_the_loss():
 
 def test_a_gradient_too_small_for_float16_is_found_at_a_larger_scale():
     c, pivot = torch.zeros(1, 4, requires_grad=True), torch.full((1, 4), 2.0**-26)
-    vanished, _ = gradient(through_float16, c, pivot, 1.0)
-    found, scale = gradient(through_float16, c, pivot, 2.0**12)
+    vanished, *_ = gradient(through_float16, c, pivot, 1.0)
+    found, _, scale = gradient(through_float16, c, pivot, 2.0**12)
     assert not vanished.any()
     assert scale == 2**12
     assert torch.equal(found, torch.full((1, 4), -(2.0**-27)))
@@ -178,7 +178,7 @@ def test_a_gradient_too_small_for_float16_is_found_at_a_larger_scale():
 def test_the_gradient_of_a_row_does_not_depend_on_how_many_there_are():
     """A mean over the whole batch would halve it, and Adam's step with it where it is small."""
     c, pivot = torch.tensor([[1.0, 2.0], [3.0, 5.0]], requires_grad=True), torch.zeros(2, 2)
-    both, _ = gradient(lambda c: c, c, pivot, 1.0)
+    both, *_ = gradient(lambda c: c, c, pivot, 1.0)
     assert torch.equal(both, c)  # ∇ of the mean of c² over two elements: 2 c / 2
 
 

@@ -52,6 +52,8 @@ def test_it_says_what_it_was_made_with(saved, small_model):
         "seed": 0,
         "inner_steps": 1,
         "lr": 0.1,
+        "lr_decay": 0.0,
+        "stop_below": 0.0,
         "guidance": 7.5,
         "init_embedding": "target",
         "source": None,

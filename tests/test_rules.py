@@ -6,7 +6,15 @@ import torch
 from ptinv.ddim import ladder
 from ptinv.editing.conditions import constant
 from ptinv.editing.masks import fixed
-from ptinv.editing.rules import added, blended, interpolated, low_frequencies, low_pass
+from ptinv.editing.rules import (
+    added,
+    blended,
+    interpolated,
+    low_frequencies,
+    low_pass,
+    of_row,
+    pinned,
+)
 from ptinv.sampling import Step, Walk, walk_down
 
 RUNGS = ladder(5)
@@ -31,7 +39,7 @@ def after(rule, z=Z):
 def test_blending_is_exact_where_the_mask_is_0_or_1_and_a_mixture_between():
     mask = torch.zeros(1, 1, 6, 10)
     mask[..., 3:6], mask[..., 6:] = 0.25, 1
-    out = after(blended(TRAJECTORY, fixed(mask)))
+    out = after(blended(pinned(TRAJECTORY), fixed(mask)))
     assert torch.equal(out[..., :3], PIVOT[..., :3])
     assert torch.equal(out[..., 6:], Z[..., 6:])
     torch.testing.assert_close(out[..., 3:6], 0.25 * Z[..., 3:6] + 0.75 * PIVOT[..., 3:6])
@@ -45,7 +53,7 @@ def test_blending_waits_for_its_mask_and_shows_each():
         asked.append(k)
         return None if len(asked) == 1 else mask
 
-    rule = blended(TRAJECTORY, at, seen.append)
+    rule = blended(pinned(TRAJECTORY), at, seen.append)
     assert after(rule) is Z
     assert seen == []
     assert torch.equal(after(rule), Z)
@@ -113,6 +121,17 @@ def test_the_coarse_comes_from_the_picture_and_the_fine_from_the_walk():
 # Residuals
 
 
+def test_a_branch_can_be_the_background_of_the_others():
+    mask = torch.zeros(1, 1, 6, 10)
+    mask[..., :5] = 1
+    out = after(blended(of_row(0), fixed(mask)))
+    assert torch.equal(out[0], Z[0])
+    assert torch.equal(out[1, ..., :5], Z[1, ..., :5])
+    assert torch.equal(out[1, ..., 5:], Z[0, ..., 5:])
+
+
 def test_the_residual_of_the_step_s_own_rung_is_added():
     residuals = normal(5, 2, 4, 6, 10, seed=4)
     assert torch.equal(after(added(residuals)), Z + residuals[K - 1])
+    first = after(added(residuals[:, :1], rows=[0]))
+    assert torch.equal(first, torch.cat([Z[:1] + residuals[K - 1, :1], Z[1:]]))

@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..inversion.record import SUFFIX
 from ..methods import METHODS
 from ..provenance import Recipe, check_same, fingerprint, made_with
-from ..settings import NAMES, OF_GENERATING, Settings, check_prompt
+from ..settings import NAMES, Settings, check_prompt
 from .given import flag, open_any, open_model, options, progress_of
 from .job import Job
 
@@ -87,24 +87,31 @@ def _same_mask(args: argparse.Namespace, mask_hash: str) -> dict[str, Any]:
 def generate(args: argparse.Namespace) -> None:
     output = images.check_output(args.output)
     check_prompt(args.prompt, "what the picture should show")
-    settings = Settings(**options(args))
+    settings = pipeline.settings_of_generating(**options(args))
+    shown = None
+    if "show_source" in args:
+        shown = images.check_output(args.show_source)
+        if not settings.source:
+            raise InputError("there is no source's picture to show; give its prompt with --source")
+        if shown == output:
+            raise InputError("both pictures would go to one file; name another for one of them")
     model, text = open_model(args), None
     if images.carries_text(output):
         text = Recipe("generate", args.prompt, "generate", settings, made_with(model)).chunks()
-    given = {name: getattr(settings, name) for name in OF_GENERATING}
-    picture = pipeline.generate(model, args.prompt, progress=progress_of(args), **given)
-    images.save_picture(picture, output, text)
+    z0 = pipeline.generated(model, args.prompt, settings, progress_of(args))
+    images.save_picture(model.decode(z0[-1:]), output, text)
+    if shown:
+        images.save_picture(model.decode(z0[:1]), shown)
 
 
 def methods(args: argparse.Namespace) -> None:
     usual = Settings()
     for name, row in METHODS.items():
-        extra = f", {row.extra.title}" if row.extra else ""
-        print(f"{name}\n    {row.title}\n    from {row.trajectory.title}{extra}")
-        own = row.settings()
-        differ = [n for n in NAMES if getattr(own, n) != getattr(usual, n)]
-        if differ:
-            print("    " + " ".join(f"{flag(n)} {getattr(own, n)}" for n in differ))
+        parts = [row.trajectory.title, *([row.extra.title] if row.extra else [])]
+        needs = "; needs --source" if row.needs_source else ""
+        print(f"{name}\n    {row.title}\n    from {', '.join(parts)}{needs}")
+        if row.defaults:
+            print("    " + " ".join(f"{flag(n)} {value}" for n, value in row.defaults.items()))
     shown = [n for n in NAMES if getattr(usual, n) not in (None, {}, False)]
     print("the other defaults\n    " + " ".join(f"{flag(n)} {getattr(usual, n)}" for n in shown))
 

@@ -37,8 +37,9 @@ def options(args: argparse.Namespace) -> dict[str, Any]:
         given["mask"] = images.open_picture(given["mask"])
     if "no_mask" in args:
         given["mask"] = None
-    if "reweight" in given:
-        given["reweight"] = dict(given["reweight"])
+    for name in ("reweight", "cross_replace"):
+        if name in given:
+            given[name] = dict(given[name])
     return given
 
 

@@ -24,9 +24,10 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     commands = parser.add_subparsers(dest="command", parser_class=Parser, metavar="COMMAND")
     of_model, of_inversion, of_edit = _model_options(), _inversion_options(), _edit_options()
+    of_attention = _attention_options()
 
     edit = commands.add_parser(
-        "edit", parents=[of_model, of_inversion, of_edit], help="edit a picture"
+        "edit", parents=[of_model, of_inversion, of_attention, of_edit], help="edit a picture"
     )
     edit.add_argument("picture", metavar="PICTURE", help="or what `ptinv invert` made of it")
     edit.add_argument("prompt", metavar="PROMPT", help='what it should become: "a yellow car"')
@@ -51,7 +52,7 @@ def build() -> argparse.ArgumentParser:
 
     reconstruct = commands.add_parser(
         "reconstruct",
-        parents=[of_model, of_inversion, of_edit],
+        parents=[of_model, of_inversion, of_attention, of_edit],
         help="invert a picture and walk back without an edit; prints PSNR",
         description="Prints the PSNR against the picture at the model's size, and the VAE's, which "
         "is the ceiling. --method also takes ddim (sampling with the prompt alone) and vae.",
@@ -80,9 +81,20 @@ def build() -> argparse.ArgumentParser:
         "--mask", metavar="FILE", default=argparse.SUPPRESS, help="the mask, if one was given then"
     )
 
-    generate = commands.add_parser("generate", parents=[of_model], help="make a picture from noise")
+    generate = commands.add_parser(
+        "generate",
+        parents=[of_model, of_attention],
+        help="make a picture from noise",
+        description="With --source the picture is an edit, by Prompt-to-Prompt, of the one that "
+        "the source text makes of the same noise.",
+    )
     generate.add_argument("prompt", metavar="PROMPT")
     generate.add_argument("-o", "--output", metavar="OUT.png", required=True)
+    source = dict(metavar="TEXT", default=argparse.SUPPRESS)
+    generate.add_argument("--source", help="the prompt of the picture to edit", **source)
+    shown = dict(metavar="FILE.png", default=argparse.SUPPRESS)
+    generate.add_argument("--show-source", help="also write the source's picture", **shown)
+    generate.add_argument("--no-mask", action="store_true", default=argparse.SUPPRESS)
     _number(generate, "--steps", int, "of DDIM")
     _number(generate, "--guidance", float, "ω")
     _number(generate, "--seed", int, "of the noise")
@@ -113,12 +125,19 @@ def _model_options() -> argparse.ArgumentParser:
 def _inversion_options() -> argparse.ArgumentParser:
     group = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     group.add_argument("--method", default="pti", help="see `ptinv methods` (default: pti)")
-    group.add_argument("--source", metavar="TEXT", help="what the picture shows (never needed)")
+    group.add_argument(
+        "--source",
+        metavar="TEXT",
+        help="what the picture shows: needed by the methods that sample it beside the edit, and a "
+        "hint to the others",
+    )
     _number(group, "--steps", int, "of DDIM, over the whole schedule")
     _number(group, "--encode-ratio", float, "how much of the schedule is inverted")
     _number(group, "--inversion-guidance", float, "ω on the way up, of --source or the prompt")
     _number(group, "--inner-steps", int, "N: tuning iterations at each timestep")
     _number(group, "--lr", float, "β: the tuning's learning rate")
+    _number(group, "--lr-decay", float, "the share of β that each step takes from it")
+    _number(group, "--stop-below", float, "the loss that ends a step's tuning; it grows by step")
     _number(group, "--guidance", float, "ω in tuning and sampling")
     group.add_argument(
         "--init-embedding",
@@ -129,9 +148,49 @@ def _inversion_options() -> argparse.ArgumentParser:
     return group
 
 
-def _edit_options() -> argparse.ArgumentParser:
+def _attention_options() -> argparse.ArgumentParser:
     group = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     group.add_argument("--focus", metavar="WORDS", help="words of the prompt that the mask follows")
+    group.add_argument(
+        "--source-focus",
+        metavar="WORDS",
+        help="and of the source text (default: those that the prompt lacks)",
+    )
+    group.add_argument("--subtract", metavar="WORDS", help="words whose places the mask leaves out")
+    _number(group, "--mask-threshold", float, "of masks made of attention or differences")
+    group.add_argument(
+        "--reweight",
+        metavar="WORD=2",
+        action="append",
+        type=_weight,
+        help="multiply a word's attention (repeatable)",
+    )
+    group.add_argument(
+        "--cross-replace",
+        metavar="[WORD=]0.8",
+        action="append",
+        type=_word_gate,
+        help="how long the source's cross-attention is the prompt's, too: a share of the steps or "
+        "FROM:TO, for all words or one (repeatable) (default: 0.8)",
+    )
+    group.add_argument(
+        "--self-replace",
+        metavar="0.4",
+        type=_gate,
+        help="and its self-attention: a share of the steps or FROM:TO (default: 0.4)",
+    )
+    _number(group, "--self-cells", int, "cells across the largest map of it that is replaced")
+    group.add_argument(
+        "--align",
+        choices=["auto", "replace", "refine"],
+        help="how words are paired: one by one, which needs as many in both texts, or as far as "
+        "the texts agree (default: auto, one by one where it can be)",
+    )
+    return group
+
+
+def _edit_options() -> argparse.ArgumentParser:
+    group = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     _number(group, "--eta", float, "η: how much of the target prompt, from 0 to 1")
     group.add_argument(
         "--sampler",
@@ -139,7 +198,12 @@ def _edit_options() -> argparse.ArgumentParser:
         help="the step down: without or with new noise (default: the method's)",
     )
     _number(group, "--low-pass", int, "cells of ilvr's filter")
-    _number(group, "--mask-threshold", float, "of masks made of attention or differences")
+    group.add_argument(
+        "--proximal",
+        choices=["l0", "l1"],
+        help="npi-prox: keep strong guidance as it is, or lessen it by the limit (default: l0)",
+    )
+    _number(group, "--proximal-quantile", float, "npi-prox: the share of guidance that is dropped")
     group.add_argument(
         "--mask-from",
         metavar="MASKS",
@@ -162,13 +226,6 @@ def _edit_options() -> argparse.ArgumentParser:
     masks = group.add_mutually_exclusive_group()
     masks.add_argument("--mask", metavar="FILE", help="your own mask: white where to edit")
     masks.add_argument("--no-mask", action="store_true", help="edit everywhere")
-    group.add_argument(
-        "--reweight",
-        metavar="WORD=2",
-        action="append",
-        type=_weight,
-        help="multiply a word's attention (repeatable)",
-    )
     group.add_argument(
         "--reuse-tuning",
         action="store_true",
@@ -196,3 +253,18 @@ def _weight(text: str) -> tuple[str, float]:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"{text!r} is not WORD=FACTOR, such as yellow=2")
+
+
+def _gate(text: str) -> float | tuple[float, float]:
+    try:
+        ends = tuple(float(end) for end in text.split(":"))
+        if len(ends) <= 2:
+            return ends if len(ends) == 2 else ends[0]
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a share of the steps, or FROM:TO")
+
+
+def _word_gate(text: str) -> tuple[str, float | tuple[float, float]]:
+    word, _, gate = text.rpartition("=")
+    return word.strip() or "default", _gate(gate)

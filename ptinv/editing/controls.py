@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..attention import Control, Place
 from ..sampling import ControlAt, Rows
+from .gates import opened
 
 
 @dataclass
@@ -32,13 +33,16 @@ class Record:
 
 @dataclass(frozen=True)
 class Reweight:
-    """Multiplies the attention that tokens get, without normalising again (Prompt-to-Prompt)."""
+    """M*_n = c_n M_n, Prompt-to-Prompt's fader: multiplies the attention that tokens get.
+
+    Not normalised again, or a factor on one word would act on all.
+    """
 
     rows: list[int]
-    factors: Tensor  # (77,)
+    factors: Tensor  # c, (77,)
 
     def wants(self, place: Place) -> bool:
-        return place.kind == "cross"
+        return place.kind == "cross" and bool(self.rows) and bool(self.factors.ne(1).any())
 
     def __call__(self, probabilities: Tensor, place: Place) -> Tensor:
         factors = torch.ones(len(probabilities), 1, 1, len(self.factors))
@@ -74,6 +78,16 @@ def chained(controls: list[ControlAt]) -> ControlAt | None:
     return lambda k, rows: Chain(tuple(control(k, rows) for control in controls))
 
 
-def reweight(factors: Tensor, branch: str = "target") -> ControlAt:
-    """Re-weighting by (77,) factors on one branch, at every step."""
-    return lambda k, rows: Reweight(rows_of(branch, rows), factors)
+def reweight(
+    factors: Tensor, gates: Tensor | None = None, steps: int = 1, branch: str = "target"
+) -> ControlAt:
+    """Re-weighting by (77,) factors on one branch, each while its gate is open.
+
+    gates: (77, 2), see `gates.token_gates`; none: always. steps: of the walk, T'.
+    """
+
+    def at(k: int, rows: Rows) -> Reweight:
+        now = factors if gates is None else torch.where(opened(gates, k, steps), factors, 1.0)
+        return Reweight(rows_of(branch, rows), now)
+
+    return at

@@ -1,7 +1,7 @@
 """Masks: where an edit may show. One vocabulary, whatever a mask is made from:
 
-    attention    the maps of the focus words, while the walk goes (Prompt-to-Prompt's local
-                 blending, here without a source prompt)
+    attention    the maps of the focus words, while the walk goes: Prompt-to-Prompt's local
+                 blending, where there is a source branch with its own words, too
     difference   where the noise predicted for two texts differs, before the walk (DiffEdit)
     a picture    the user's own
 
@@ -108,24 +108,30 @@ def of_attention(
     steps: int,
     threshold: float = 0.3,
     each_object: bool = False,
+    branch: str = "target",
+    widened: bool = True,
 ) -> Mask:
     """Where the tokens' attention is above a threshold, once a fifth of the walk's steps are made.
 
-    size: (h, w) of the latent. steps: T'. An `AttentionLog` of a level that attends nowhere would
-    stay empty, which raises LookupError.
+    size: (h, w) of the latent. steps: T'. branch: whose tokens they are. An `AttentionLog` of a
+    level that attends nowhere would stay empty, which raises LookupError.
     """
 
     def at(k: int) -> Tensor | None:
         if steps - k + 1 <= round(BEGIN * steps):
             return None
-        maps = log.maps()[:, tokens].sum(dim=1)
-        return attention_mask(maps, size, threshold, each_object)
+        maps = log.maps(branch)[:, tokens].sum(dim=1)
+        return attention_mask(maps, size, threshold, each_object, widened)
 
     return at
 
 
 def attention_mask(
-    maps: Tensor, size: tuple[int, int], threshold: float, each_object: bool = False
+    maps: Tensor,
+    size: tuple[int, int],
+    threshold: float,
+    each_object: bool = False,
+    widened: bool = True,
 ) -> Tensor:
     """Maps of attention (b, h, w) -> a mask of zeros and ones (b, 1, height, width).
 
@@ -134,8 +140,10 @@ def attention_mask(
     all, and the others may be missed (the paper's Fig. 7). With `each_object` a place is compared
     with the strongest one within an eighth of the map to each side, so that every object has its
     own measure; one that stays below the threshold itself counts as if it just reached it.
+
+    widened: whether the maxima are taken; they are not for words whose places are to be left out.
     """
-    maps = dilated(maps[:, None], 1)
+    maps = dilated(maps[:, None], 1 if widened else 0)
     maps = F.interpolate(maps, size=size, mode="bilinear")
     maps = maps / maps.amax(dim=(2, 3), keepdim=True)
     if each_object:

@@ -6,42 +6,34 @@ the source's rows, M -> M*:
 
     cross-attention   where its tokens have an answer in the source prompt (see `alignment.py`)
     self-attention    in small maps, which hold layout, not detail
-    re-weighting      a factor on some words, afterwards
 
-each while its gate is open. A gate says when, in progress: the fraction of the walk's steps that
-are done, 0 at the first. It is a fraction f for [0, f), or (a, b) for [a, b); for cross-attention
-it may differ by word, {"default": 0.8, "tiger": (0.2, 0.5)}. A shut gate wants no layer.
+each while its gate is open (see `gates.py`; for cross-attention it may differ by word). A shut gate
+wants no layer. Re-weighting, and the record from which local blending makes its mask, are controls
+of their own (see `controls.py`) that come after these in the chain.
 
 Shapes: maps are (b, h, p, n), as in `attention.py`: batch, heads, pixels, tokens attended to.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from einops import einsum
 from torch import Tensor
 
 from ..attention import Place
-from ..errors import InputError
 from ..sampling import ControlAt, Rows
-from ..text import LENGTH, Tokenizer
+from ..settings import Align, Gate
+from ..text import Tokenizer
 from .alignment import refinement, replacement, without_padding
 from .controls import chained, rows_of
-from .masks import attention_mask
+from .gates import interval, opened
 
-Gate = float | tuple[float, float]
-WordGates = Gate | Mapping[str, Gate]
-Align = Literal["auto", "replace", "refine"]
 Branches = tuple[str, str]  # the names of the source's rows and of the target's
 BRANCHES = ("source", "target")
 Change = Callable[[Tensor, Tensor], Tensor]  # (M of the source, M* of the target) -> the new M*
-
-
-# What is done to the maps, and between two prompts
 
 
 def replace(source: Tensor, mapper: Tensor) -> Tensor:
@@ -56,11 +48,6 @@ def refine(source: Tensor, own: Tensor, answers: Tensor) -> Tensor:
     """
     answers = answers.to(source.device)
     return torch.where(answers >= 0, source[..., answers.clamp(min=0)], own)
-
-
-def reweight(own: Tensor, factors: Tensor) -> Tensor:
-    """Fader: M*_n = c_n M*_n. Not normalised again, or a factor on one word would act on all."""
-    return own * factors.to(own)
 
 
 def rebalance(maps: Tensor, words: Tensor) -> Tensor:
@@ -88,40 +75,6 @@ def between(tokenizer: Tokenizer, source: str, target: str, align: Align = "auto
         return lambda source, own: replace(source, mapper)
     answers = refinement(*map(without_padding, tokenizer.ids([source, target])))
     return lambda source, own: refine(source, own, answers)
-
-
-# When
-
-
-def interval(gate: Gate) -> Tensor:
-    """The [a, b) of a gate, (2,). Raises InputError unless 0 ≤ a ≤ b ≤ 1."""
-    start, end = gate if isinstance(gate, tuple | list) else (0.0, gate)
-    if not 0 <= start <= end <= 1:
-        raise InputError(f"a gate is a fraction of the steps, or two in order, not {gate}")
-    # in float64, where a step's fraction and the same fraction written down are equal
-    return torch.tensor([start, end], dtype=torch.float64)
-
-
-def token_gates(gates: WordGates, find: Callable[[str], list[int]], length: int = LENGTH) -> Tensor:
-    """(77, 2): the gate of each token of the target prompt, from `gates` as one or by word.
-
-    find: the positions of a phrase in the target prompt, as `Tokenizer.find` has it. Tokens that no
-    phrase names have the "default"; without one theirs is always open.
-    """
-    by_word = dict(gates) if isinstance(gates, Mapping) else {"default": gates}
-    table = interval(by_word.pop("default", 1.0)).repeat(length, 1)
-    for phrase, gate in by_word.items():
-        table[find(phrase)] = interval(gate)
-    return table
-
-
-def opened(gates: Tensor, k: int, steps: int) -> Tensor:
-    """Which of the gates (…, 2) are open on the step that leaves rung k of a walk of T' steps."""
-    progress = (steps - k) / steps
-    return (gates[..., 0] <= progress) & (progress < gates[..., 1])
-
-
-# The controls
 
 
 @dataclass(frozen=True)
@@ -159,7 +112,7 @@ def cross_attention(
 ) -> ControlAt:
     """The target's cross-attention from the source's, by `change`, for the tokens open in `gates`.
 
-    gates: (77, 2), see `token_gates`. words: (77,), the target's, see `alignment.word_tokens`.
+    gates: (77, 2), of `gates.token_gates`. words: (77,), the target's, of `alignment.word_tokens`.
     steps: of the walk, T'. The rows that it leaves sum to 1.
     """
 
@@ -187,19 +140,6 @@ def self_attention(
     return at
 
 
-def reweighting(
-    factors: Tensor, gates: Tensor, steps: int, branches: Branches = BRANCHES
-) -> ControlAt:
-    """The target's tokens times (77,) factors, each while its gate is open. Comes last."""
-
-    def at(k: int, rows: Rows) -> Injection:
-        now = torch.where(opened(gates, k, steps), factors, 1.0)
-        change = (lambda source, own: reweight(own, now)) if now.ne(1).any() else None
-        return Injection("cross", *paired(branches, rows), change)
-
-    return at
-
-
 def prompt_to_prompt(
     change: Change,
     gates: Tensor,
@@ -207,10 +147,9 @@ def prompt_to_prompt(
     steps: int,
     self_gate: Gate = 0.4,
     cells: float = 16 * 16,
-    factors: Tensor | None = None,
     branches: Branches = BRANCHES,
 ) -> ControlAt:
-    """All of it for one target: cross-attention, self-attention, then re-weighting.
+    """Both for one target.
 
     Several targets, each with a branch of its own name, are several of these, chained.
     """
@@ -218,30 +157,4 @@ def prompt_to_prompt(
         cross_attention(change, gates, words, steps, branches),
         self_attention(self_gate, steps, cells, branches),
     ]
-    if factors is not None:
-        controls.append(reweighting(factors, gates, steps, branches))
     return chained(controls)
-
-
-# Where
-
-
-def union_mask(
-    source: Tensor, target: Tensor, size: tuple[int, int], threshold: float = 0.3
-) -> Tensor:
-    """Local blending shows the edit around the source's words or the target's, (b, 1, H, W).
-
-    source, target: (b, h, w), the attention of each branch to its words, summed over the steps so
-    far (`masks.AttentionLog`). Elsewhere the source's latent is to be put back.
-    """
-    masks = (attention_mask(maps, size, threshold) for maps in (source, target))
-    return torch.maximum(*masks)
-
-
-def subtract(mask: Tensor, maps: Tensor, threshold: float = 0.3) -> Tensor:
-    """A mask without the places of some words that must stay; these are not widened.
-
-    maps: (b, h, w), a branch's attention to those words; subtract each branch's in turn.
-    """
-    maps = F.interpolate(maps[:, None], size=mask.shape[-2:], mode="bilinear")
-    return mask * (maps <= threshold * maps.amax(dim=(2, 3), keepdim=True))

@@ -1,9 +1,9 @@
 """What becomes of the latent that a step has reached: rules that hold it near the picture.
 
-Each is made from the inverted trajectory z*_0 … z*_T', (T'+1, b, c, h, w).
+Most are made from the inverted trajectory z*_0 … z*_T', (T'+1, b, c, h, w).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +14,11 @@ from .masks import Mask
 
 
 def blended(
-    trajectory: Tensor, mask: Mask, seen: Callable[[Tensor], None] = lambda mask: None
+    background: After, mask: Mask, seen: Callable[[Tensor], None] = lambda mask: None
 ) -> After:
-    """z_{k-1} <- M · z_{k-1} + (1 - M) · z*_{k-1}: local blending, and DiffEdit's decoding.
+    """z_{k-1} <- M · z_{k-1} + (1 - M) · background: local blending, and DiffEdit's decoding.
 
+    background: `pinned(trajectory)`, or `of_row(i)` for a branch that is sampled beside the others.
     Exact where the mask is 1 and where it is 0. Each mask is also shown to `seen`.
     """
 
@@ -26,9 +27,20 @@ def blended(
         if m is None:
             return step.z
         seen(m)
-        return torch.lerp(trajectory[step.rung.k - 1], step.z, m.to(step.z).expand_as(step.z))
+        behind = background(step).expand_as(step.z)
+        return torch.lerp(behind, step.z, m.to(step.z).expand_as(step.z))
 
     return rule
+
+
+def pinned(trajectory: Tensor) -> After:
+    """z*_{k-1}, wherever the step has led."""
+    return lambda step: trajectory[step.rung.k - 1]
+
+
+def of_row(i: int) -> After:
+    """One row of the latent, (1, c, h, w)."""
+    return lambda step: step.z[i : i + 1]
 
 
 def interpolated(trajectory: Tensor, eta: float) -> After:
@@ -60,6 +72,17 @@ def low_pass(z: Tensor, width: int) -> Tensor:
     return F.interpolate(small, size=z.shape[-2:], mode="bilinear")
 
 
-def added(residuals: Tensor) -> After:
-    """z_{k-1} + r_k: puts back what a step misses the trajectory by (`inversion/residuals.py`)."""
-    return lambda step: step.z + residuals[step.rung.k - 1]
+def added(residuals: Tensor, rows: Sequence[int] | None = None) -> After:
+    """z_{k-1} + r_k: puts back what a step misses the trajectory by (`inversion/residuals.py`).
+
+    rows: of the latent; all of them if none are named.
+    """
+
+    def rule(step: Step) -> Tensor:
+        r = residuals[step.rung.k - 1]
+        if rows is None:
+            return step.z + r
+        at = torch.tensor(rows, device=step.z.device)
+        return step.z.index_add(0, at, r.expand(len(rows), *r.shape[1:]))
+
+    return rule

@@ -8,19 +8,24 @@ Where the paper is silent: c starts at c*, the target's embedding, because only 
 reverts to DDIM-Edit" hold; Adam is made anew at each timestep; the loss is the mean over the latent
 of the squared error. With N = 1 Adam's step is β·g / (|g| + 10⁻⁸): every coordinate of c whose
 gradient is well above 10⁻⁸ moves by nearly β, the sign deciding and not the size.
+
+Which side of guidance is learned is an argument of the loop: Null-Text Inversion (`null_text.py`)
+is the same loop about the other one.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
+from einops import reduce
 from torch import Tensor
 
 from .. import ddim
 from ..model import StableDiffusion
 from ..sampling import Progress, silent
+
+Side = Literal["null", "cond"]
 
 
 class Tuning(NamedTuple):
@@ -39,32 +44,62 @@ def tune_prompt(
     lr: float = 0.1,
     guidance: float = 7.5,
     progress: Progress = silent,
+    lr_decay: float = 0.0,
+    stop_below: float = 0.0,
 ) -> Tuning:
     """Tunes c_t for every step of the trajectory z*_0 … z*_T', (T'+1, b, c, h, w).
 
-    Each row is tuned by itself. start: c*, or another embedding (b or 1, 77, d) to begin from.
-    inner_steps: N. lr: β. guidance: ω.
+    start: c*, or another embedding (b or 1, 77, d) to begin from. inner_steps: N. lr: β.
+    guidance: ω. The last two are Null-Text Inversion's, and off in the paper's algorithm; see
+    `tune`, also for what is raised.
+    """
+    null = model.embed("")
+    how = inner_steps, lr, guidance, progress, lr_decay, stop_below
+    return tune(model, trajectory, rungs, "cond", start, null, *how)
+
+
+def tune(
+    model: StableDiffusion,
+    trajectory: Tensor,
+    rungs: list[ddim.Rung],
+    side: Side,
+    start: Tensor,
+    other: Tensor,
+    inner_steps: int,
+    lr: float,
+    guidance: float,
+    progress: Progress,
+    lr_decay: float,
+    stop_below: float,
+) -> Tuning:
+    """The loop of Algorithm 1 for an embedding c_t on one side of guidance; each row by itself.
+
+    start: where c_T' begins. other: the context of the side that stays; both (b or 1, 77, d).
+    lr_decay: the share of β that is lost with each step, i being the steps done: β·(1 - i·decay).
+    stop_below: tuning a step ends once every row's loss is below stop_below·(1 + 2i).
     Raises FloatingPointError as `gradient`.
     """
     z = trajectory[-1]  # z̄_T' = z*_T'
-    null = model.embed("").expand(len(z), -1, -1)
+    other = other.expand(len(z), -1, -1)
     c = start.detach().expand(len(z), -1, -1)
     # float16 gradients of a small loss vanish unless it is scaled up
     scale = 2.0**12 if model.dtype == torch.float16 else 1.0
     embeddings, losses = [], []
 
-    for rung in progress(rungs[::-1], "tuning"):
+    for i, rung in enumerate(progress(rungs[::-1], "tuning")):
         pivot = trajectory[rung.k - 1]  # z*_{t-1}
         with torch.no_grad():
-            eps_null = model.predict_noise(z, rung.t, null)  # once a step: it doesn't depend on c
+            eps_other = model.predict_noise(z, rung.t, other)  # once a step: c doesn't change it
 
-        land = partial(guided_step, model, z, rung, eps_null, guidance)
+        land = partial(guided_step, model, z, rung, eps_other, guidance, side=side)
 
         c = c.detach().clone().requires_grad_()  # Adam changes it in place
-        adam = torch.optim.Adam([c], lr=lr)
+        adam = torch.optim.Adam([c], lr=lr * max(0.0, 1 - i * lr_decay))
         for _ in range(inner_steps):
-            c.grad, scale = gradient(land, c, pivot, scale)
+            c.grad, loss, scale = gradient(land, c, pivot, scale)
             adam.step()  # c_t <- c_t - β ∇ ‖z*_{t-1} - z̄_{t-1}‖²
+            if loss.max() < stop_below * (1 + 2 * i):
+                break
         c = c.detach()
         with torch.no_grad():
             z = land(c)
@@ -75,30 +110,37 @@ def tune_prompt(
 
 
 def guided_step(
-    model: StableDiffusion, z: Tensor, rung: ddim.Rung, eps_null: Tensor, guidance: float, c: Tensor
+    model: StableDiffusion,
+    z: Tensor,
+    rung: ddim.Rung,
+    eps_other: Tensor,
+    guidance: float,
+    c: Tensor,
+    side: Side = "cond",
 ) -> Tensor:
-    """z̄_{t-1}: where the guided step from z̄_t lands under the embedding c (Eqs. 5 and 4)."""
-    eps = ddim.guide(eps_null, model.predict_noise(z, rung.t, c), guidance)
-    return ddim.step(z, eps, rung.alpha, rung.alpha_prev)
+    """z̄_{t-1}: where the guided step from z̄_t lands with the embedding c on a side (Eqs. 5, 4)."""
+    eps = model.predict_noise(z, rung.t, c)
+    both = (eps_other, eps) if side == "cond" else (eps, eps_other)
+    return ddim.step(z, ddim.guide(*both, guidance), rung.alpha, rung.alpha_prev)
 
 
 def gradient(
     land: Callable[[Tensor], Tensor], c: Tensor, pivot: Tensor, scale: float
-) -> tuple[Tensor, float]:
+) -> tuple[Tensor, Tensor, float]:
     """∂/∂c of each row's mean squared distance between land(c) and the pivot, in float32.
 
     Backpropagation runs on the loss times `scale`, which is halved for as long as the gradient is
-    not finite; the scale that served is returned with the (unscaled) gradient.
+    not finite. Returns the (unscaled) gradient, each row's loss (b,), and the scale that served.
     Raises FloatingPointError if the loss itself is not finite, or the gradient at no scale.
     """
     while scale >= 2.0**-12:
         with torch.enable_grad():
-            loss = len(pivot) * F.mse_loss(land(c), pivot)  # a mean a row, so no row sees another
-            if not loss.isfinite():
+            losses = reduce((land(c) - pivot).square(), "b ... -> b", "mean")
+            if not losses.isfinite().all():
                 break
-            (scaled,) = torch.autograd.grad(loss * scale, c)
+            (scaled,) = torch.autograd.grad(losses.sum() * scale, c)  # no row sees another
         if scaled.isfinite().all():
-            return scaled / scale, scale
+            return scaled / scale, losses.detach(), scale
         scale /= 2
     raise FloatingPointError(
         "the tuning is not finite (NaN or infinity): the checkpoint may be damaged, "
