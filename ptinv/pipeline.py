@@ -104,7 +104,8 @@ def settings_of_reconstruction(
     if "mask_from" not in options:
         options = {"mask": None, **options}
     options = {**options, "eta": 0.0}
-    if row.needs_source and not isinstance(picture, Inversion):
+    stored = picture.settings["source"] if isinstance(picture, Inversion) else None
+    if row.needs_source and not stored:
         options = {"source": prompt or None, **options}
     if row.keeps_residuals:
         guidance = row.settings(**options).guidance

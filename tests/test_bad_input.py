@@ -162,9 +162,15 @@ NUMBERS = [
     ("--eta", ["-0.1", "1.01"]),
     ("--mask-threshold", ["-0.1", "1.01"]),
     ("--seed", ["-1", str(2**63)]),
+    ("--lr-decay", ["-0.1", "1.01"]),
+    ("--stop-below", ["-0.1", "1001"]),
+    ("--proximal-quantile", ["-0.1", "1.01"]),
+    ("--self-cells", ["0", "1001"]),
+    ("--self-replace", ["-0.1", "1.01", "0.5:0.4", "0:1.1"]),
+    ("--cross-replace", ["-0.1", "1.01", "0.5:0.4", "car=2"]),
     ("--reweight", ["car=-1", "car=1001", "car=nan"]),
 ]
-WHOLE = ("--steps", "--inner-steps", "--seed", "--reweight")
+WHOLE = ("--steps", "--inner-steps", "--self-cells", "--seed", "--reweight")
 
 
 @pytest.mark.parametrize("flag, values", NUMBERS)

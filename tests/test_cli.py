@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from commands import contents, pixels, ptinv_
@@ -50,6 +51,30 @@ def test_edit_writes_the_edited_picture_in_its_own_size(small_model, picture, ca
         ("--no-mask", dict(mask=None)),
         ("--mask mask.png", dict(mask="mask.png")),
         (
+            "--method null-text --source car --lr-decay 0.02 --stop-below 0.1",
+            dict(method="null-text", source="car", lr_decay=0.02, stop_below=0.1),
+        ),
+        (
+            "--method p2p --source car --cross-replace 0.5 --cross-replace yellow=0.2:0.6 "
+            "--self-replace 0:0.7 --self-cells 8 --align refine",
+            dict(
+                method="p2p",
+                source="car",
+                cross_replace={"default": 0.5, "yellow": (0.2, 0.6)},
+                self_replace=(0.0, 0.7),
+                self_cells=8,
+                align="refine",
+            ),
+        ),
+        (
+            "--method direct --source car --source-focus car --subtract grass",
+            dict(method="direct", source="car", source_focus="car", subtract="grass"),
+        ),
+        (
+            "--method npi-prox --source car --proximal l1 --proximal-quantile 0.6",
+            dict(method="npi-prox", source="car", proximal="l1", proximal_quantile=0.6),
+        ),
+        (
             "--reweight yellow=2 --reweight grass=0.5 --no-mask",
             dict(reweight={"yellow": 2.0, "grass": 0.5}, mask=None),
         ),
@@ -61,6 +86,22 @@ def test_a_flag_means_what_the_option_means_in_python(small_model, picture, flag
         options = options | dict(mask=Image.open(options["mask"]))
     edited = ptinv.edit(small_model, picture, PROMPT, steps=3, **options)
     assert pixels("out.png")[1] == edited.tobytes()
+
+
+def test_generate_with_a_source_edits_what_that_makes_of_the_same_noise(small_model):
+    words = [*GENERATE, "--source", "a red car", "--seed", "5", "-o", "edited.png"]
+    assert ptinv_(*words, "--show-source", "source.png") == 0
+    edited = ptinv.generate(small_model, PROMPT, source="a red car", seed=5, steps=3)
+    assert pixels("edited.png")[1] == edited.tobytes()
+    alone = ptinv.generate(small_model, "a red car", seed=5, steps=3)
+    made = np.asarray(Image.open("source.png"), np.int16)
+    assert np.abs(made - np.asarray(alone, np.int16)).max() <= 1  # a batch of one, or of two
+
+
+def test_two_pictures_do_not_go_to_one_file(capsys):
+    for flags in (["--show-source", "a.png"], ["--show-source", "./a.png"]):
+        assert ptinv_(*GENERATE, "--source", "a car", *flags, "-o", "a.png") == 2
+        assert "name another" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -209,6 +250,18 @@ REFUSED = [
     ([*EDIT, "--reweight", "yellow=-1"], "the weight of 'yellow' must be"),
     ([*EDIT, "--reweight", "boat=2"], '"boat" is not in the prompt'),
     ([*EDIT, "--init-embedding", "source"], "needs a source text"),
+    ([*EDIT, "--method", "null-text"], "--source is missing: the method needs a text of what"),
+    ([*EDIT, "--method", "pti-p2p"], "--source is missing: the method needs a text of what"),
+    ([*EDIT, "--self-replace", "0.1:0.2:0.3"], "is not a share of the steps, or FROM:TO"),
+    ([*EDIT, "--cross-replace", "car=soon"], "is not a share of the steps, or FROM:TO"),
+    ([*EDIT, "--subtract", " "], "--subtract is empty"),
+    ([*EDIT, "--subtract", "boat"], '"boat" is not in the prompt'),
+    ([*EDIT, "--method", "p2p", "--source", "a car", "--align", "replace"], "as many words"),
+    (
+        [*EDIT, "--method", "p2p", "--source", "a car", "--cross-replace", "boat=0.5"],
+        '"boat" is not in the prompt',
+    ),
+    ([*GENERATE, "--show-source", "s.png"], "there is no source's picture to show"),
     ([*EDIT, "--init-embedding", "random"], "--init-embedding"),
     ([*EDIT, "--model", "nowhere"], "nowhere"),
     ([*EDIT, "--model", "notes.txt"], "notes.txt"),

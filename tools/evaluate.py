@@ -28,11 +28,14 @@ import ptinv
 from ptinv import ddim, images
 from ptinv.editing.conditions import constant
 from ptinv.errors import InputError
-from ptinv.methods import METHODS
+from ptinv.methods import METHODS, Method
 from ptinv.metrics import psnr
 from ptinv.sampling import Walk, last, walk_down
 
 EMBEDDED = Path(__file__).parents[1] / "weights" / "tiny"
+
+# as PTI's paper compares with it: from the same trajectory, one learning rate, every iteration
+NTI = dict(method="null-text", lr_decay=0.0, stop_below=0.0)
 
 # sampled with the caption of the picture; ω = 0 in inversion
 RECONSTRUCTIONS = {
@@ -40,7 +43,9 @@ RECONSTRUCTIONS = {
     "DDIM, ω=0": dict(method="ddim", guidance=0.0),
     "DDIM, ω=1": dict(method="ddim", guidance=1.0),
     "DDIM, ω=7.5": dict(method="ddim", guidance=7.5),
+    "NTI, ω=7.5, N=5, β=0.01": dict(NTI, inner_steps=5, lr=0.01),
     "PTI, ω=7.5, N=5, β=0.01": dict(method="pti", inner_steps=5, lr=0.01),
+    "NTI, ω=7.5, N=1, β=0.1": dict(NTI, inner_steps=1, lr=0.1),
     "PTI, ω=7.5, N=1, β=0.1": dict(method="pti", inner_steps=1, lr=0.1),
     "PTI, ω=7.5, c from ∅, N=0": dict(method="pti", init_embedding="null", inner_steps=0),
 }
@@ -55,6 +60,12 @@ EDITS = {
     "PTI": dict(method="pti"),
     "PTI, no mask": dict(method="pti", mask=None),
     "PTI, true mask": dict(method="pti", mask="true"),
+    "Prompt-to-Prompt": dict(method="p2p"),
+    "Null-Text Inversion": dict(method="null-text"),
+    "negative-prompt": dict(method="npi"),
+    "negative-prompt, proximal": dict(method="npi-prox"),
+    "Direct": dict(method="direct"),
+    "PTI under Prompt-to-Prompt": dict(method="pti-p2p"),
 }
 
 
@@ -144,11 +155,11 @@ def edited(model: ptinv.StableDiffusion, edits: list[dict]) -> None:
         results["doing nothing"].append(picture)
         results["the true edit"].append(images.open_picture(edit["truth"]))
         for name, options in EDITS.items():
-            options = {"source": edit["caption"], **options}  # for the focus words alone
+            options = {"source": edit["caption"], **options}  # to many only for the focus words
             if options.get("mask") == "true":
                 options["mask"] = Image.open(edit["mask"])
-            inverted = METHODS[options["method"]].trajectory is METHODS["pti"].trajectory
-            start = inversion if inverted else picture
+            row = METHODS[options["method"]]
+            start = inversion if shares_its_trajectory(row, METHODS["pti"]) else picture
             results[name].append(ptinv.edit(model, start, edit["target"], **options))
     truths = results["the true edit"]
     kinds = [kind for kind in scenes.EDITS if any(edit["kind"] == kind for edit in edits)]
@@ -165,6 +176,13 @@ def edited(model: ptinv.StableDiffusion, edits: list[dict]) -> None:
     table("PSNR to the true edit, dB", [*kinds, "all"], nearness)
     if judge:
         table("shows what was asked for, %", [*kinds, "all", "distance to the true edit"], judged)
+
+
+def shares_its_trajectory(row: Method, other: Method) -> bool:
+    """Whether, at their defaults, what one row inverted serves another."""
+    names = "steps", "encode_ratio", "inversion_guidance"
+    same = all(row.defaults.get(name) == other.defaults.get(name) for name in names)
+    return same and row.trajectory is other.trajectory
 
 
 def _by_kind(values: list[float], edits: list[dict], kinds: list[str]) -> list[float]:
