@@ -39,6 +39,12 @@ class UNetConfig:
     trained_size: int = 64  # side of the square latents it was trained on
 
     @property
+    def cross_levels(self) -> list[int]:
+        """Those that attend to the prompt; the coarsest always does, in its middle block."""
+        coarsest = len(self.channels) - 1
+        return [i for i, attends in enumerate(self.attends) if attends or i == coarsest]
+
+    @property
     def mask_level(self) -> int:
         """The attending level whose map is nearest to 16 cells across: objects, not details."""
         levels = [i for i, attends in enumerate(self.attends) if attends]

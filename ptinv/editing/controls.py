@@ -20,6 +20,7 @@ class Record:
 
     level: int
     total: Tensor | None = field(default=None, init=False)  # (b, n, height, width)
+    heads: int = field(default=0, init=False)  # of all layers that were added up
 
     def wants(self, place: Place) -> bool:
         return place.kind == "cross" and place.level == self.level
@@ -28,7 +29,13 @@ class Record:
         seen = reduce(probabilities.detach(), "b heads p n -> b n p", "sum")
         seen = rearrange(seen, "b n (h w) -> b n h w", h=place.height)
         self.total = seen if self.total is None else self.total + seen
+        self.heads += probabilities.shape[1]
         return probabilities
+
+    @property
+    def mean(self) -> Tensor:
+        """(b, n, height, width) over the heads of all layers: summed over n it is 1."""
+        return self.total / self.heads
 
 
 @dataclass(frozen=True)
