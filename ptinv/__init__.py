@@ -18,6 +18,8 @@ _HOMES = {
     "edit": "pipeline",
     "reconstruct": "pipeline",
     "generate": "pipeline",
+    "attention_maps": "maps",
+    "AttentionMaps": "maps",
     "METHODS": "methods",
     "Settings": "settings",
     "Inversion": "inversion.record",

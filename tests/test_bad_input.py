@@ -67,7 +67,7 @@ PICTURES = {
 
 
 @pytest.mark.parametrize("name", PICTURES)
-@pytest.mark.parametrize("command", ["edit", "reconstruct", "invert"])
+@pytest.mark.parametrize("command", ["edit", "reconstruct", "invert", "attention"])
 def test_a_picture_that_cannot_be_used(here, capsys, picture, command, name):
     bad_picture(name, picture)
     before = contents(here)

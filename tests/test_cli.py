@@ -156,7 +156,7 @@ def test_version_is_printed(capsys):
     assert capsys.readouterr().out == f"ptinv {ptinv.__version__}\n"
 
 
-@pytest.mark.parametrize("command", [[], ["edit"], ["reconstruct"], ["generate"], ["methods"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help_says_how_each_command_is_used(command, capsys):
     assert ptinv_(*command, "--help") == 0
     assert capsys.readouterr().out.startswith(" ".join(["usage: ptinv", *command]))

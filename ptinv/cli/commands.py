@@ -9,9 +9,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from .. import files, images, inverting, pipeline
+from .. import ddim, files, images, inverting, maps, pipeline
 from ..errors import InputError
-from ..inversion.record import SUFFIX
+from ..inversion.record import SUFFIX, Inversion
 from ..methods import METHODS
 from ..provenance import Recipe, check_same, fingerprint, made_with
 from ..settings import NAMES, Settings, check_prompt
@@ -104,6 +104,23 @@ def generate(args: argparse.Namespace) -> None:
         images.save_picture(model.decode(z0[:1]), shown)
 
 
+def attention(args: argparse.Namespace) -> None:
+    output = images.check_output(args.output, _inputs(args))
+    check_prompt(args.prompt, "what to look for in the picture")
+    picture, given = open_any(args.picture), options(args)
+    settings = maps.settings_of_maps(picture, **given)
+    count = len(ddim.ladder(settings.steps, settings.encode_ratio))
+    for steps in args.at or []:
+        maps.check_steps(steps, count)
+    model = open_model(args)
+    size = picture.picture.size if isinstance(picture, Inversion) else picture.size
+    strips = len(set(args.levels or [0])) * len(args.at or [0])
+    maps.check_sheet(size, len(model.tokenizer.read(args.prompt)), strips)
+    how = picture, args.prompt, args.levels, progress_of(args)
+    found = maps.attention_maps(model, *how, **given)
+    images.save_picture(found.draw(args.at), output)
+
+
 def methods(args: argparse.Namespace) -> None:
     usual = Settings()
     for name, row in METHODS.items():
@@ -121,4 +138,4 @@ def _inputs(args: argparse.Namespace) -> list[str]:
     return [getattr(args, name) for name in ("picture", "edited", "mask") if name in args]
 
 
-COMMANDS = {c.__name__: c for c in (edit, invert, reconstruct, again, generate, methods)}
+COMMANDS = {c.__name__: c for c in (edit, invert, reconstruct, again, generate, attention, methods)}

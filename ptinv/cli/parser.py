@@ -3,10 +3,12 @@ method's own defaults hold for the rest. Nothing here waits for torch.
 """
 
 import argparse
+import re
 
 from ..settings import Settings
 
 DEFAULTS = Settings()
+NUMBER = "[0-9]{1,9}"
 
 
 class Parser(argparse.ArgumentParser):
@@ -98,6 +100,33 @@ def build() -> argparse.ArgumentParser:
     _number(generate, "--steps", int, "of DDIM")
     _number(generate, "--guidance", float, "ω")
     _number(generate, "--seed", int, "of the noise")
+
+    attention = commands.add_parser(
+        "attention",
+        parents=[of_model],
+        help="draw where in a picture each word of a prompt looks",
+        description="Draws the cross-attention of every word over the picture, each map relative "
+        "to its own maximum, which is written beside the word. Nothing is edited: the picture is "
+        "inverted without a prompt, and the UNet is asked at each of its latents.",
+    )
+    attention.add_argument("picture", metavar="PICTURE", help="or what `ptinv invert` made of it")
+    attention.add_argument("prompt", metavar="PROMPT")
+    attention.add_argument("-o", "--output", metavar="MAPS.png", required=True)
+    attention.add_argument(
+        "--levels",
+        metavar="1,2",
+        type=_levels,
+        help="of the UNet, from fine to coarse (default: the one that masks are made at)",
+    )
+    attention.add_argument(
+        "--at",
+        metavar="40,20,1-10",
+        type=_spans,
+        help="steps, from 1 next to the picture to the noisiest; a range is averaged "
+        "(default: all, averaged)",
+    )
+    _number(attention, "--steps", int, "of DDIM, over the whole schedule")
+    _number(attention, "--encode-ratio", float, "how much of the schedule is inverted")
 
     commands.add_parser("methods", help="list the methods with their defaults")
     return parser
@@ -268,3 +297,17 @@ def _gate(text: str) -> float | tuple[float, float]:
 def _word_gate(text: str) -> tuple[str, float | tuple[float, float]]:
     word, _, gate = text.rpartition("=")
     return word.strip() or "default", _gate(gate)
+
+
+def _levels(text: str) -> list[int]:
+    if not re.fullmatch(rf"{NUMBER}(,{NUMBER})*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not levels, such as 1 or 1,2")
+    return [int(level) for level in text.split(",")]
+
+
+def _spans(text: str) -> list[range]:
+    span = rf"{NUMBER}(-{NUMBER})?"
+    if not re.fullmatch(rf"{span}(,{span})*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not steps, such as 40,20 or 1-10")
+    ends = [sorted(int(k) for k in part.split("-")) for part in text.split(",")]
+    return [range(low_high[0], low_high[-1] + 1) for low_high in ends]
