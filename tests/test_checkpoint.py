@@ -1,6 +1,5 @@
 """Both checkpoint layouts lead to the same networks; anything else is refused in a sentence."""
 
-import json
 import shutil
 
 import pytest
@@ -210,37 +209,8 @@ def test_a_missing_checkpoint_is_said(tmp_path):
 # What the folder must be
 
 
-@pytest.fixture
-def folder(small_folder, tmp_path):
-    """A copy of a small untrained model's folder, to be spoilt."""
-    return shutil.copytree(small_folder, tmp_path / "model")
-
-
-def rewritten(path, **changed):
-    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
-
-
 @pytest.mark.parametrize(
-    "file, changed, said",
-    [
-        ("unet/config.json", {"in_channels": 9}, "inpainting"),
-        ("unet/config.json", {"cross_attention_dim": 1024}, "Stable Diffusion 2"),
-        ("unet/config.json", {"addition_embed_type": "text_time"}, "Stable Diffusion XL"),
-        ("unet/config.json", {"down_block_types": ["AttnDownBlock2D"] * 2}, "AttnDownBlock2D"),
-        ("model_index.json", {"_class_name": "StableDiffusionXLPipeline"}, "Stable Diffusion XL"),
-        ("scheduler/scheduler_config.json", {"prediction_type": "v_prediction"}, "v_prediction"),
-        ("scheduler/scheduler_config.json", {"beta_schedule": "linear"}, "another noise schedule"),
-        ("scheduler/scheduler_config.json", {"beta_end": 0.02}, "beta_end is 0.02"),
-    ],
-)
-def test_a_folder_of_another_kind_is_refused_by_name(folder, file, changed, said):
-    rewritten(folder / file, **changed)
-    with pytest.raises(CheckpointError, match=said):
-        open_checkpoint(folder)
-
-
-@pytest.mark.parametrize(
-    "file", ["unet/config.json", "vae/diffusion_pytorch_model.safetensors", "tokenizer/vocab.json"]
+    "file", ["vae/diffusion_pytorch_model.safetensors", "tokenizer/vocab.json"]
 )
 def test_a_folder_that_lacks_a_file_is_refused_with_its_name(folder, file):
     (folder / file).unlink()
