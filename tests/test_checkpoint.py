@@ -238,6 +238,27 @@ def test_an_extra_tensor_is_named(folder):
         ptinv.load(folder)
 
 
+@pytest.mark.parametrize(
+    "dtype, said", [(torch.int8, "I8"), (torch.int64, "I64"), (torch.bool, "BOOL")]
+)
+def test_weights_that_are_no_floats_are_named_with_their_type(folder, dtype, said):
+    path = folder / "unet/diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    weights["conv_in.bias"] = weights["conv_in.bias"].to(dtype)
+    save_file(weights, path)
+    with pytest.raises(CheckpointError, match=f"not floating-point: conv_in.bias is {said}$"):
+        ptinv.load(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float8_e4m3fn])
+def test_weights_of_any_floating_type_are_converted(folder, dtype):
+    path = folder / "unet/diffusion_pytorch_model.safetensors"
+    stored = load_file(path)["conv_in.weight"].to(dtype)
+    save_file(load_file(path) | {"conv_in.weight": stored}, path)
+    loaded = ptinv.load(folder, device="cpu", dtype="float32").unet.conv_in.weight
+    assert torch.equal(loaded, stored.float())
+
+
 def test_old_spellings_of_the_vae_attention_and_of_position_ids_are_read(folder, small_model):
     path = folder / "vae/diffusion_pytorch_model.safetensors"
     state = load_file(path)
