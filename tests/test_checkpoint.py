@@ -1,6 +1,12 @@
 """Both checkpoint layouts lead to the same networks; anything else is refused in a sentence."""
 
+import json
+import math
 import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -204,6 +210,54 @@ def test_a_pickle_is_refused_with_the_command_that_converts_it(tmp_path):
 def test_a_missing_checkpoint_is_said(tmp_path):
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         open_checkpoint(tmp_path / "nowhere")
+
+
+# What loading takes
+
+
+def write_sparse(path, shapes: dict[str, list[int]]) -> int:
+    """A safetensors file of float16 zeros that the disk need not hold; the bytes of its tensors."""
+    header, end = {}, 0
+    for key, shape in shapes.items():
+        start, end = end, end + 2 * math.prod(shape)
+        header[key] = {"dtype": "F16", "shape": shape, "data_offsets": [start, end]}
+    written = json.dumps(header).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(written)) + written)
+        file.truncate(8 + len(written) + end)
+    return end
+
+
+LOAD = """
+import json, re, sys
+import ptinv.model
+
+def peak():  # not `ru_maxrss`, which starts at what the parent process held
+    return 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", open("/proc/self/status").read())[1])
+
+imports = peak()
+model = ptinv.load(sys.argv[1], "cpu", "float32", sys.argv[2])
+added = peak() - imports
+networks = (model.unet, model.vae, model.text_encoder)
+parameters = [list(network.parameters()) for network in networks]
+weights = sum(p.nbytes for network in parameters for p in network)
+print(json.dumps([added, weights, [sum(p.numel() for p in network) for network in parameters]]))
+"""
+
+
+@pytest.mark.full_size
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc tells the peak")
+def test_loading_takes_little_more_memory_than_the_weights(small_folder, tmp_path):
+    """Pages of the file that are mapped count as the process's memory, and so are in the peak."""
+    path = tmp_path / "model.safetensors"
+    size = write_sparse(path, KEYS["ldm"])
+    words = [sys.executable, "-c", LOAD, str(path), str(small_folder / "tokenizer")]
+    done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=600)
+    path.unlink()
+    added, weights, parameters = json.loads(done.stdout)
+    assert parameters == [859_520_964, 83_653_863, 123_060_480]
+    assert weights == 4 * sum(parameters)
+    assert added < 1.2 * max(size, weights)
 
 
 # What the folder must be
