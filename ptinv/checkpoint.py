@@ -9,25 +9,18 @@ The networks carry the folder's tensor names, so that the folder needs no map bu
 the single file goes through `original_names.py`. No tensor is read here (see `tensors.py`).
 """
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .folder_configs import ONLY, SD_V1_LATENT_SCALE, read_configs
 from .original_names import NETWORKS, is_left_out, rename, unet_modules, vae_modules
 from .tensors import PICKLES, CheckpointError, Entries, entries, some
 from .text import SD_V1_TEXT
 from .unet import UNetConfig
 from .vae import VAEConfig
 
-SD_V1_LATENT_SCALE = 0.18215
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 TOKENIZER_FILES = ("vocab.json", "merges.txt")
-SD_V1_SCHEDULE = {
-    "beta_schedule": "scaled_linear",
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "num_train_timesteps": 1000,
-}
 
 
 @dataclass(frozen=True)
@@ -60,10 +53,7 @@ def open_checkpoint(
     """
     path = Path(path)
     if path.is_dir():
-        try:
-            checkpoint = _open_folder(path, half)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise CheckpointError(f"{path}: a configuration in it lacks {error}") from error
+        checkpoint = _open_folder(path, half)
     elif path.is_file():
         checkpoint = _open_file(path)
     else:
@@ -82,32 +72,8 @@ def _with_tokenizer(checkpoint: Checkpoint, given: Path | None) -> Checkpoint:
 
 
 def _open_folder(folder: Path, half: bool) -> Checkpoint:
-    index = _config(folder / "model_index.json", {})
-    unet, vae = _config(folder / "unet/config.json"), _config(folder / "vae/config.json")
-    text = _config(folder / "text_encoder/config.json")
-    scheduler = _config(folder / "scheduler/scheduler_config.json", {})
-    _refuse_other_folders(folder, index, unet, scheduler)
-    channels = tuple(unet["block_out_channels"])
     return Checkpoint(
-        unet=UNetConfig(
-            channels=channels,
-            attends=tuple(kind == "CrossAttnDownBlock2D" for kind in unet["down_block_types"]),
-            layers=unet["layers_per_block"],
-            heads=unet["attention_head_dim"],  # diffusers' name for their number, in v1 files
-            context_channels=unet["cross_attention_dim"],
-            groups=unet["norm_num_groups"],
-            latent_channels=unet["in_channels"],
-            trained_size=unet["sample_size"],
-        ),
-        vae=VAEConfig(
-            channels=tuple(vae["block_out_channels"]),
-            layers=vae["layers_per_block"],
-            groups=vae["norm_num_groups"],
-            latent_channels=vae["latent_channels"],
-        ),
-        text={key: text[key] for key in SD_V1_TEXT}
-        | {key: text[key] for key in text if key.endswith("_token_id")},
-        latent_scale=vae.get("scaling_factor", SD_V1_LATENT_SCALE),
+        **read_configs(folder)._asdict(),
         tokenizer=folder / "tokenizer",
         tensors={
             "unet": entries(_weights(folder / "unet", "diffusion_pytorch_model", half)),
@@ -115,17 +81,6 @@ def _open_folder(folder: Path, half: bool) -> Checkpoint:
             "text_encoder": _respelt(entries(_weights(folder / "text_encoder", "model", half))),
         },
     )
-
-
-def _config(path: Path, default: dict | None = None) -> dict:
-    if not path.is_file():
-        if default is None:
-            raise CheckpointError(f"the checkpoint lacks {path}")
-        return default
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not JSON ({error})") from error
 
 
 def _weights(folder: Path, stem: str, half: bool) -> Path:
@@ -137,27 +92,6 @@ def _weights(folder: Path, stem: str, half: bool) -> Path:
         for pickle in folder.glob(f"*{suffix}"):
             entries(pickle)  # refuses it, with the command that converts it
     raise CheckpointError(f"the checkpoint lacks {folder / names[0]} (or {names[1]})")
-
-
-def _refuse_other_folders(folder: Path, index: dict, unet: dict, scheduler: dict) -> None:
-    kind = None
-    if "XL" in index.get("_class_name", "") or unet.get("addition_embed_type"):
-        kind = "Stable Diffusion XL"
-    elif scheduler.get("prediction_type", "epsilon") != "epsilon":
-        kind = f"a model that predicts {scheduler['prediction_type']}, not noise"
-    elif unet.get("in_channels") == 9:
-        kind = "an inpainting model (its UNet has 9 input channels)"
-    elif unet.get("cross_attention_dim") == 1024 or unet.get("use_linear_projection"):
-        kind = "Stable Diffusion 2"
-    elif unet.get("in_channels") != unet.get("out_channels"):
-        kind = f"a model whose UNet has {unet.get('in_channels')} input channels"
-    elif others := set(unet.get("down_block_types", [])) - {"CrossAttnDownBlock2D", "DownBlock2D"}:
-        kind = f"a model with blocks of type {others.pop()}"
-    for name, usual in SD_V1_SCHEDULE.items():
-        if kind is None and scheduler.get(name, usual) != usual:
-            kind = f"a model with another noise schedule ({name} is {scheduler[name]})"
-    if kind:
-        raise CheckpointError(f"{folder} is {kind}; only Stable Diffusion v1 can be opened")
 
 
 def _respelt(found: Entries) -> Entries:
@@ -212,7 +146,7 @@ def _refuse_other_files(path: Path, found: Entries) -> None:
     elif context == 1024 or any(key.startswith("cond_stage_model.model.") for key in found):
         kind = "Stable Diffusion 2"
     if kind:
-        raise CheckpointError(f"{path} is {kind}; only Stable Diffusion v1 can be opened")
+        raise CheckpointError(f"{path} is {kind}; {ONLY}")
 
 
 def _width(found: Entries, name: str) -> int | None:

@@ -15,6 +15,7 @@ from torch import nn
 from .errors import InputError
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
+FLOATING = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # as safetensors calls them
 
 
 class CheckpointError(InputError):
@@ -27,13 +28,14 @@ class Entry(NamedTuple):
     path: Path
     key: str
     shape: tuple[int, ...]
+    dtype: str  # as safetensors calls it
 
 
 Entries = dict[str, Entry]  # by the name that the network gives the tensor
 
 
 def entries(path: Path) -> Entries:
-    """The names and shapes in one safetensors file, from its header."""
+    """The names, shapes and types in one safetensors file, from its header."""
     if path.suffix in PICKLES:
         raise CheckpointError(
             f"{path} is a pickle, which can run code when it is opened; convert it first: "
@@ -41,7 +43,11 @@ def entries(path: Path) -> Entries:
         )
     try:
         with safe_open(path, framework="pt") as file:
-            return {k: Entry(path, k, tuple(file.get_slice(k).get_shape())) for k in file.keys()}
+            found = {}
+            for key in file.keys():
+                tensor = file.get_slice(key)
+                found[key] = Entry(path, key, tuple(tensor.get_shape()), tensor.get_dtype())
+            return found
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path} is not a whole safetensors file ({error}); fetch it again"
@@ -53,7 +59,7 @@ def fill(network: nn.Module, found: Entries, device: torch.device, dtype: torch.
 
     Where nothing is converted the tensors stay views into the file. Otherwise the file is mapped
     anew every few tensors, so that the pages already read are let go.
-    Raises CheckpointError naming tensors that are missing, extra or of another shape.
+    Raises CheckpointError naming tensors that are missing, extra, of another shape or no floats.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     _check(wanted, found, type(network).__name__)
@@ -84,6 +90,8 @@ def _check(wanted: dict[str, tuple[int, ...]], found: Entries, network: str) -> 
     ]
     if misshapen:
         problems.append(f"of another shape: {some(misshapen)}")
+    if whole := [f"{n} is {e.dtype}" for n, e in found.items() if e.dtype not in FLOATING]:
+        problems.append(f"not floating-point: {some(whole)}")
     if problems:
         path = next(iter(found.values())).path if found else "the checkpoint"
         raise CheckpointError(f"{path} does not hold the {network}; {'; '.join(problems)}")

@@ -4,6 +4,7 @@ Tests marked `full_size` are skipped where the machine's memory would not hold t
 """
 
 import os
+import shutil
 
 import pytest
 import small
@@ -50,6 +51,12 @@ def small_folder(tmp_path_factory):
 def small_model(small_folder):
     """The same, opened; it is frozen, so all tests can share it."""
     return ptinv.load(small_folder, device="cpu", dtype="float32")
+
+
+@pytest.fixture
+def folder(small_folder, tmp_path):
+    """A copy of the small model's folder, to be spoilt."""
+    return shutil.copytree(small_folder, tmp_path / "model")
 
 
 @pytest.fixture(scope="session")

@@ -106,10 +106,10 @@ SD_2 = {"cross_attention_dim": 1024}
 CHECKPOINTS = {
     "truncated": "not a whole safetensors file",
     "partial": "missing: conv_in.weight",
-    "without its vae": "vae/config.json",
+    "without its vae": "lacks the subfolder vae",
     "pickle": "tools/convert_checkpoint.py",
     "stable diffusion 2": "only Stable Diffusion v1",
-    "nonsense": "configuration makes no network",
+    "nonsense": "unet/config.json: norm_num_groups must be a divisor",
     "not json": "is not JSON",
 }
 
