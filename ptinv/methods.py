@@ -10,7 +10,7 @@
     after        what holds the walk to the picture      (editing/rules.py)
     defaults     of the settings, where they are not the paper's for PTI; masks among them
 
-The first rows go down alone. The others need a source text, what the picture shows, and go down
+What stands in the cells is in `choices.py`. The first rows go down alone. The others need a source text, what the picture shows, and go down
 beside it: the source's branch returns to the picture, and the target's shares its attention.
 
 A row needs no name: `edit(…, method=replace(METHODS["pti"], after=…))` runs any combination.
@@ -20,120 +20,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
-
-from . import ddim, stages
-from .editing import conditions, proximal, rules
-from .editing import prompt_to_prompt as p2p
-from .editing.alignment import word_tokens
+from . import choices, stages
+from .choices import Found
 from .errors import InputError
-from .sampling import Advance, After, Condition, ControlAt, Guide, Rows, ancestral, deterministic
+from .sampling import Advance, After, Condition, ControlAt, Guide, Rows
 from .settings import Settings
 from .stages import Extra, Trajectory
 from .task import SIDE_BY_SIDE, Task
-
-Found = dict[str, Tensor]  # an inversion's tensors by name, on the model's device
-
-
-def target_alone(task: Task, found: Found) -> Condition:
-    """c* at every step."""
-    return conditions.constant(task.null, task.target)
-
-
-def tuned_and_target(task: Task, found: Found) -> Condition:
-    """Eq. 9."""
-    return conditions.interpolated(task.null, found["embeddings"], task.target, task.settings.eta)
-
-
-def of_branches(task: Task, **conditions_of: Condition) -> Condition:
-    """A condition a branch, for those that are walked."""
-    return conditions.side_by_side(*(conditions_of[branch] for branch in task.branches))
-
-
-def each_its_text(task: Task, found: Found) -> Condition:
-    """The source's context on its branch, c* on the target's."""
-    source = conditions.constant(task.null, task.source)
-    return of_branches(task, source=source, target=target_alone(task, found))
-
-
-def under_tuned_null(task: Task, found: Found) -> Condition:
-    """Each its text, against ∅_t."""
-    null = found["embeddings"]
-    source, target = (conditions.tuned_null(null, text) for text in (task.source, task.target))
-    return of_branches(task, source=source, target=target)
-
-
-def against_the_source(task: Task, found: Found) -> Condition:
-    """The source's context in ∅'s place: guidance then cancels on the source's branch."""
-    null = task.source
-    source, target = (conditions.constant(null, text) for text in (task.source, task.target))
-    return of_branches(task, source=source, target=target)
-
-
-def tuned_beside_target(task: Task, found: Found) -> Condition:
-    """c_t on the source's branch, Eq. 9 on the target's."""
-    source = conditions.tuned(task.null, found["embeddings"])
-    return of_branches(task, source=source, target=tuned_and_target(task, found))
-
-
-def alone(task: Task) -> list[ControlAt]:
-    return []
-
-
-def shared_attention(task: Task) -> list[ControlAt]:
-    """Prompt-to-Prompt, from the source's branch to the target's."""
-    if task.branches != SIDE_BY_SIDE:
-        return []
-    settings, tokenizer = task.settings, task.model.tokenizer
-    change = p2p.between(tokenizer, settings.source, task.prompt, settings.align)
-    words = word_tokens([word.positions for word in tokenizer.read(task.prompt)])
-    steps, cells = len(task.rungs), task.cells_up_to(settings.self_cells)
-    control = p2p.prompt_to_prompt(
-        change, task.gates, words, steps, settings.self_replace, cells, task.branches
-    )
-    return [control]
-
-
-def plain(task: Task) -> Guide:
-    """Eq. 5."""
-    return ddim.guide
-
-
-def proximal_guidance(task: Task) -> Guide:
-    return proximal.proximal_guide(task.settings.proximal_quantile, task.settings.proximal)
-
-
-def as_set(task: Task) -> Advance:
-    """DDIM's step or the ancestral one, as the settings have it."""
-    if task.settings.sampler == "ddim":
-        return deterministic
-    return ancestral(task.noise(stream=1))
-
-
-def nothing(task: Task, found: Found) -> tuple[After, ...]:
-    return ()
-
-
-def latent_interpolation(task: Task, found: Found) -> tuple[After, ...]:
-    """Eq. 10."""
-    return (rules.interpolated(found["trajectory"], task.settings.eta),)
-
-
-def low_frequencies(task: Task, found: Found) -> tuple[After, ...]:
-    return (rules.low_frequencies(found["trajectory"], task.settings.low_pass),)
-
-
-def noise_maps(task: Task, found: Found) -> tuple[After, ...]:
-    return (rules.added(found["residuals"]),)
-
-
-def offsets_of_the_source(task: Task, found: Found) -> tuple[After, ...]:
-    """Direct inversion: only the source's branch is put back on the trajectory."""
-    return (rules.added(found["residuals"], rows=[task.branches.index("source")]),)
-
-
-def pulled_back(task: Task, found: Found) -> tuple[After, ...]:
-    return (proximal.pulled_back(found["trajectory"], task.settings.proximal_quantile),)
 
 
 @dataclass(frozen=True)
@@ -144,11 +37,11 @@ class Method:
     trajectory: Trajectory = stages.INVERTED
     extra: Extra | None = None
     branches: Rows = ("target",)
-    condition: Callable[[Task, Found], Condition] = target_alone
-    control: Callable[[Task], list[ControlAt]] = alone
-    guide: Callable[[Task], Guide] = plain
-    advance: Callable[[Task], Advance] = as_set
-    after: Callable[[Task, Found], tuple[After, ...]] = nothing
+    condition: Callable[[Task, Found], Condition] = choices.target_alone
+    control: Callable[[Task], list[ControlAt]] = choices.alone
+    guide: Callable[[Task], Guide] = choices.plain
+    advance: Callable[[Task], Advance] = choices.as_set
+    after: Callable[[Task, Found], tuple[After, ...]] = choices.nothing
     defaults: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -178,19 +71,14 @@ class Method:
         return settings
 
 
-# what the rows have in common that come from Prompt-to-Prompt's side: a pivot for the source text
-FROM_SOURCE = dict(
-    branches=SIDE_BY_SIDE,
-    control=shared_attention,
-    defaults={"mask_from": "attention", "encode_ratio": 1.0, "inversion_guidance": 1.0},
-)
-NULL_TEXT = {"inner_steps": 10, "lr": 0.01, "lr_decay": 0.01, "stop_below": 1e-5}
+BESIDE = dict(branches=SIDE_BY_SIDE, control=choices.shared_attention)  # Prompt-to-Prompt
+PIVOT = {"mask_from": "attention", "encode_ratio": 1.0, "inversion_guidance": 1.0}
 
 METHODS = {
     "pti": Method(
         "Prompt Tuning Inversion: tune c_t, then sample with η·c* + (1-η)·c_t, blending locally",
         extra=stages.TUNED,
-        condition=tuned_and_target,
+        condition=choices.tuned_and_target,
         defaults={"mask_from": "attention"},
     ),
     "ddim-edit": Method(
@@ -215,7 +103,7 @@ METHODS = {
     ),
     "latent": Method(
         "latent interpolation (Eq. 10): as DDIM-Global, each latent mixed with the inverted one",
-        after=latent_interpolation,
+        after=choices.latent_interpolation,
     ),
     "noising": Method(
         "naive noising: forget the picture by Eq. 1, then sample without a prompt",
@@ -230,7 +118,7 @@ METHODS = {
     "ilvr": Method(
         "ILVR: sample with c*, low frequencies taken from the noised picture after each step",
         trajectory=stages.NOISED_EACH,
-        after=low_frequencies,
+        after=choices.low_frequencies,
         defaults={"encode_ratio": 1.0, "sampler": "ancestral"},
     ),
     "edit-friendly": Method(
@@ -238,46 +126,50 @@ METHODS = {
         trajectory=stages.NOISED_EACH,
         extra=stages.NOISE_MAPS,
         advance=stages.mean_step,
-        after=noise_maps,
+        after=choices.noise_maps,
         defaults={"steps": 100, "encode_ratio": 0.64, "guidance": 15.0, "inversion_guidance": 3.5},
     ),
     "p2p": Method(
         "Prompt-to-Prompt: source and target from one noise, sharing attention; nothing is tuned",
-        condition=each_its_text,
-        **FROM_SOURCE,
+        condition=choices.each_its_text,
+        defaults=PIVOT,
+        **BESIDE,
     ),
     "null-text": Method(
         "Null-Text Inversion: tune ∅_t for the source text, then Prompt-to-Prompt",
         extra=stages.NULL_TUNED,
-        condition=under_tuned_null,
-        **{**FROM_SOURCE, "defaults": FROM_SOURCE["defaults"] | NULL_TEXT},
+        condition=choices.under_tuned_null,
+        defaults=PIVOT | {"inner_steps": 10, "lr": 0.01, "lr_decay": 0.01, "stop_below": 1e-5},
+        **BESIDE,
     ),
     "npi": Method(
         "negative-prompt inversion: the source text in ∅'s place, then Prompt-to-Prompt",
-        condition=against_the_source,
-        **FROM_SOURCE,
+        condition=choices.against_the_source,
+        defaults=PIVOT,
+        **BESIDE,
     ),
     "npi-prox": Method(
         "proximal negative-prompt inversion: guidance only where it is strong",
-        condition=against_the_source,
-        guide=proximal_guidance,
-        after=pulled_back,
-        **FROM_SOURCE,
+        condition=choices.against_the_source,
+        guide=choices.proximal_guidance,
+        after=choices.pulled_back,
+        defaults=PIVOT,
+        **BESIDE,
     ),
     "direct": Method(
         "Direct (PnP) inversion: what the source's steps miss is added to them; Prompt-to-Prompt",
         extra=stages.OFFSETS,
-        condition=each_its_text,
-        after=offsets_of_the_source,
-        **FROM_SOURCE,
+        condition=choices.each_its_text,
+        after=choices.offsets_of_the_source,
+        defaults=PIVOT,
+        **BESIDE,
     ),
     "pti-p2p": Method(
         "Prompt Tuning Inversion for the source text, Eq. 9 beside it under Prompt-to-Prompt",
         extra=stages.TUNED,
-        condition=tuned_beside_target,
-        branches=SIDE_BY_SIDE,
-        control=shared_attention,
+        condition=choices.tuned_beside_target,
         defaults={"mask_from": "attention", "init_embedding": "source"},
+        **BESIDE,
     ),
 }
 

@@ -12,11 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from . import images
+from .choices import Found
 from .editing.controls import chained
 from .editing.rules import blended, of_row, pinned
 from .inversion.record import Inversion
 from .inverting import fitted, inverted, settings_of
-from .methods import Found, Method, find
+from .methods import Method, find
 from .model import StableDiffusion
 from .sampling import Progress, Rows, Walk, last, silent, walk_down
 from .settings import Settings, check_prompt

@@ -9,7 +9,7 @@ from PIL import Image
 from small import OTHER_PROMPT, PROMPT
 
 import ptinv
-from ptinv import ddim, images, methods, pipeline, stages
+from ptinv import choices, ddim, images, methods, pipeline, stages
 from ptinv.editing.conditions import constant
 from ptinv.editing.masks import noise_difference
 from ptinv.errors import InputError
@@ -322,7 +322,7 @@ def test_a_row_can_be_put_together_from_the_cells_of_others(small_model, picture
     ilvr = replace(
         METHODS["ddim-global"],
         trajectory=stages.NOISED_EACH,
-        after=methods.low_frequencies,
+        after=choices.low_frequencies,
         defaults={"encode_ratio": 1.0, "sampler": "ancestral"},
     )
     assert torch.equal(latent(small_model, picture, ilvr), latent(small_model, picture, "ilvr"))
@@ -330,7 +330,7 @@ def test_a_row_can_be_put_together_from_the_cells_of_others(small_model, picture
 
 def test_prompt_tuning_takes_the_after_step_rule_of_another_row(small_model, picture, z0):
     """Eqs. 9 and 10 at once: at η = 0 both lead to the picture, at η = 1 neither is at work."""
-    both = replace(METHODS["pti"], after=methods.latent_interpolation)
+    both = replace(METHODS["pti"], after=choices.latent_interpolation)
     assert torch.equal(latent(small_model, picture, both, eta=0.0, mask=None), z0)
     plain, mixed = (latent(small_model, picture, row, eta=1.0) for row in ("pti", both))
     assert torch.equal(mixed, plain)
