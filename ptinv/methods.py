@@ -10,8 +10,9 @@
     after        what holds the walk to the picture      (editing/rules.py)
     defaults     of the settings, where they are not the paper's for PTI; masks among them
 
-What stands in the cells is in `choices.py`. The first rows go down alone. The others need a source text, what the picture shows, and go down
-beside it: the source's branch returns to the picture, and the target's shares its attention.
+What stands in the cells is in `choices.py`. The first rows go down alone. The others need a source
+text, what the picture shows, and go down beside it: the source's branch returns to the picture, and
+the target's shares its attention.
 
 A row needs no name: `edit(…, method=replace(METHODS["pti"], after=…))` runs any combination.
 """

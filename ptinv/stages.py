@@ -18,7 +18,7 @@ from .errors import InputError
 from .inversion.ddim import ddim_inversion
 from .inversion.noising import noised
 from .inversion.null_text import tune_null
-from .inversion.prompt_tuning import tune_prompt
+from .inversion.prompt_tuning import Tuning, tune_prompt
 from .inversion.residuals import residuals
 from .sampling import Advance, Progress, Walk, ancestral
 from .settings import Settings
@@ -91,21 +91,19 @@ def _start_of_tuning(settings: Settings, prompt: Prompt) -> str:
     ]
 
 
-def _tuned(task: Task, trajectory: Tensor, progress: Progress) -> dict[str, Tensor]:
-    settings = task.settings
-    tuning = tune_prompt(
-        task.model,
-        trajectory,
-        task.rungs,
-        task.embed(_start_of_tuning(settings, task.prompt)),
-        settings.inner_steps,
-        settings.lr,
-        settings.guidance,
-        progress,
-        settings.lr_decay,
-        settings.stop_below,
-    )
+def _tuning(
+    tune: Callable[..., Tuning], task: Task, trajectory: Tensor, text: Tensor, progress: Progress
+) -> dict[str, Tensor]:
+    """What tuning leaves, about a text's context and with the task's settings."""
+    s = task.settings
+    how = s.inner_steps, s.lr, s.guidance, progress, s.lr_decay, s.stop_below
+    tuning = tune(task.model, trajectory, task.rungs, text, *how)
     return {"embeddings": tuning.embeddings, "losses": tuning.losses}
+
+
+def _tuned(task: Task, trajectory: Tensor, progress: Progress) -> dict[str, Tensor]:
+    start = task.embed(_start_of_tuning(task.settings, task.prompt))
+    return _tuning(tune_prompt, task, trajectory, start, progress)
 
 
 TUNING = "inner_steps", "lr", "lr_decay", "stop_below", "guidance"
@@ -117,20 +115,7 @@ def _tuned_depends(settings: Settings, prompt: Prompt) -> dict[str, Any]:
 
 
 def _null_tuned(task: Task, trajectory: Tensor, progress: Progress) -> dict[str, Tensor]:
-    settings = task.settings
-    tuning = tune_null(
-        task.model,
-        trajectory,
-        task.rungs,
-        task.source,
-        settings.inner_steps,
-        settings.lr,
-        settings.guidance,
-        progress,
-        settings.lr_decay,
-        settings.stop_below,
-    )
-    return {"embeddings": tuning.embeddings, "losses": tuning.losses}
+    return _tuning(tune_null, task, trajectory, task.source, progress)
 
 
 def _null_tuned_depends(settings: Settings, prompt: Prompt) -> dict[str, Any]:
