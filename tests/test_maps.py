@@ -16,6 +16,7 @@ from ptinv.cli.given import TINY
 from ptinv.editing.controls import Record
 from ptinv.errors import InputError
 from ptinv.images import resize
+from ptinv.methods import METHODS
 from ptinv.unet import UNet, UNetConfig
 
 LEVEL = 1  # the small model's only one with attention to words
@@ -90,9 +91,10 @@ def test_a_picture_and_its_inversion_have_the_same_maps(small_model, picture, fo
     assert found.picture.tobytes() == fresh.picture.tobytes() == picture.tobytes()
 
 
-@pytest.mark.parametrize("method", ["sdedit", "edit-friendly", "pti"])
+@pytest.mark.parametrize("method", METHODS)
 def test_an_inversion_of_any_method_will_do(small_model, picture, method):
-    stored = ptinv.invert(small_model, picture, PROMPT, method, steps=3, encode_ratio=1.0)
+    how = dict(steps=3, encode_ratio=1.0, source="a red car on the grass")
+    stored = ptinv.invert(small_model, picture, PROMPT, method, **how)
     found = ptinv.attention_maps(small_model, stored, "a red boat")
     assert found.steps == 3 and [word.text for word in found.words] == ["a", "red", "boat"]
 
