@@ -15,10 +15,11 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 from zlib import crc32
@@ -305,14 +306,18 @@ def random_edit(kind: str, split: str, seed: int, index: int) -> tuple[Scene, Sc
             return scene, edited
 
 
+def edits(split: str, seed: int) -> Iterator[tuple[str, Scene, Scene]]:
+    """Edits without end, the kinds in turn: each one's kind, its scene, and the scene edited."""
+    for i, kind in enumerate(cycle(EDITS)):
+        yield kind, *random_edit(kind, split, seed, i)
+
+
 def write_benchmark(out: Path, count: int, split: str, seed: int) -> None:
     """Writes pictures, truths and masks, then the manifest that lists them."""
     for name in ("images", "truth", "masks"):
         (out / name).mkdir(parents=True, exist_ok=True)
     lines = []
-    for i in range(count):
-        kind = EDITS[i % len(EDITS)]
-        scene, edited = random_edit(kind, split, seed, i)
+    for i, (kind, scene, edited) in enumerate(islice(edits(split, seed), count)):
         image, truth, mask = (f"{name}/{i:04}.png" for name in ("images", "truth", "masks"))
         draw(scene).save(out / image)
         draw(edited).save(out / truth)
