@@ -21,7 +21,7 @@ from .sampling import Progress, Walk, last, silent, walk_down
 from .settings import Settings, check_prompt
 from .task import Task
 
-# what `reconstruct` calls sampling without a tuning, and whose settings a mere round trip takes
+# other names that `reconstruct` takes: sampling without a tuning, and a mere round trip
 SAMPLERS = {"ddim": "ddim-global", "vae": "ddim-global"}
 
 
@@ -98,7 +98,7 @@ def settings_of_reconstruction(
     What a method keeps of the steps that it misses leads back only where it samples with what it
     inverted with: the prompt then is the source text, and ω is the same both ways.
     """
-    row = find(_sampler(method))
+    row = find(method, SAMPLERS)
     if "mask_from" not in options:
         options = {"mask": None, **options}
     options = {**options, "eta": 0.0}
@@ -106,11 +106,6 @@ def settings_of_reconstruction(
         guidance = row.settings(**options).guidance
         options = {"source": prompt or None, "inversion_guidance": guidance, **options}
     return settings_of(picture, row, **options)
-
-
-def _sampler(method: str | Method) -> str | Method:
-    """The method of the table that `reconstruct` means by a name that is not in it."""
-    return SAMPLERS.get(method, method) if isinstance(method, str) else method
 
 
 def own_prompt(picture: Image.Image | Inversion) -> str:
@@ -131,7 +126,7 @@ def unedited(
         check_prompt(prompt)
         settings = Settings(encode_ratio=0.0, mask=None)
         picture = picture.picture if isinstance(picture, Inversion) else picture
-    return run(model, picture, prompt, _sampler(method), settings, progress)
+    return run(model, picture, prompt, find(method, SAMPLERS), settings, progress)
 
 
 @torch.no_grad()
