@@ -67,7 +67,7 @@ def edit(
     and FloatingPointError if the numbers overflow.
     """
     check_prompt(prompt, "what the picture should become")
-    settings = settings_of(picture, method, **options)
+    settings = settings_of(picture, method, prompt, **options)
     return run(model, picture, prompt, method, settings, progress).picture
 
 
@@ -105,7 +105,7 @@ def settings_of_reconstruction(
     if row.keeps_residuals:
         guidance = row.settings(**options).guidance
         options = {"source": prompt or None, "inversion_guidance": guidance, **options}
-    return settings_of(picture, row, **options)
+    return settings_of(picture, row, prompt, **options)
 
 
 def own_prompt(picture: Image.Image | Inversion) -> str:
