@@ -25,8 +25,8 @@ def check_output(
 ) -> Path:
     """`path` as a Path if a file can be written there; to be called before any long work.
 
-    Touches nothing. Raises InputError for another extension than `suffixes`, a folder, one of the
-    inputs, or a parent folder that is missing or not writable.
+    Leaves nothing. Raises InputError for another extension than `suffixes`, a folder, one of the
+    inputs, or a parent folder that is missing or that no file can be created in.
     """
     path = Path(path)
     if path.suffix.lower() not in suffixes:
@@ -35,8 +35,16 @@ def check_output(
         raise InputError(f"{path}: this is a folder; name a file in it")
     if not os.path.isdir(path.parent):
         raise InputError(f"{path}: there is no folder {path.parent}; create it first")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise InputError(f"{path}: the folder {path.parent} is not writable; choose another")
+    part = _beside(path)
+    try:  # permissions don't tell of every place
+        try:
+            part.touch(exist_ok=False)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"{path}: the folder {path.parent} is not writable ({error.strerror}); choose another"
+        ) from error
     try:
         os.lstat(path)
     except FileNotFoundError:
@@ -52,12 +60,17 @@ def check_output(
 def replacing(path: str | Path) -> Iterator[Path]:
     """A name to write to, beside `path`, that takes its place at the end and is gone otherwise."""
     path = Path(path)
-    part = path.with_name(f".{uuid.uuid4().hex}.part")
+    part = _beside(path)
     try:
         yield part
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """A name for a part of a file, in the same folder, that nothing has."""
+    return path.with_name(f".{uuid.uuid4().hex}.part")
 
 
 def content_hash(paths: Iterable[Path]) -> str:

@@ -23,11 +23,14 @@ from .task import Task
 log = logging.getLogger(__name__)
 
 
-def settings_of(picture: Image.Image | Inversion, method: str | Method, **options) -> Settings:
+def settings_of(
+    picture: Image.Image | Inversion, method: str | Method, prompt: str | None = None, **options
+) -> Settings:
     """The given options over the method's defaults; an inversion's own settings come in between.
 
     Those are what its trajectory was walked with and, if the same method made the rest, how.
-    Raises InputError for settings out of range.
+    prompt: the new picture's, if that is known; else the inversion's own.
+    Raises InputError for settings out of range, and where the inversion was made with others.
     """
     row = find(method)
     if not isinstance(picture, Inversion):
@@ -47,7 +50,7 @@ def settings_of(picture: Image.Image | Inversion, method: str | Method, **option
         names |= {*row.extra.depends(picture.made_by, stored["prompt"]), "source"}
     kept = {name: stored[name] for name in OF_AN_INVERSION if name in names}
     settings = row.settings(**{**kept, **options})
-    _check_trajectory(picture, row, settings, stored["prompt"])
+    _check_trajectory(picture, row, settings, stored["prompt"] if prompt is None else prompt)
     if settings.reuse_tuning and row.extra and not _made_alike(picture, row):
         raise InputError("reuse_tuning finds no tuning of this method in the inversion")
     return settings
@@ -60,9 +63,10 @@ def _check_trajectory(
     was = row.trajectory.depends(inversion.made_by, inversion.settings["prompt"])
     for name, value in row.trajectory.depends(settings, prompt).items():
         if was[name] != value:
+            # a prompt may have stood in for the source that was not given, then or now
+            why = "the text that guided the inversion" if name == "source" else "the inversion's"
             raise InputError(
-                f"{name} {value} is not what the inversion was made with, "
-                f"{was[name]}; leave it out, or invert the picture anew"
+                f"{name} must be {was[name]!r}, {why}; give that, or invert the picture anew"
             )
 
 

@@ -175,10 +175,16 @@ METHODS = {
 }
 
 
-def find(method: str | Method) -> Method:
-    """A row by its name, or the row itself. Raises InputError naming those there are."""
+def find(method: str | Method, others: dict[str, str] | None = None) -> Method:
+    """A row by its name, or the row itself. Raises InputError naming those there are.
+
+    others: further names, each with that of the row that it stands for.
+    """
     if isinstance(method, Method):
         return method
-    if method not in METHODS:
-        raise InputError(f"there is no method {method!r}; there are {', '.join(METHODS)}")
-    return METHODS[method]
+    others = others or {}
+    name = others.get(method, method)
+    if name not in METHODS:
+        names = ", ".join([*METHODS, *others])
+        raise InputError(f"there is no method {method!r}; there are {names}")
+    return METHODS[name]

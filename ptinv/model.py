@@ -132,14 +132,7 @@ def load(
     Raises CheckpointError for anything but a whole Stable Diffusion v1 checkpoint, InputError for a
     device or dtype that there isn't.
     """
-    try:
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError as error:
-        raise InputError(f"there is no device called {device!r}") from error
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"the device must be cuda or cpu, not {device}")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("there is no CUDA device here; use the cpu device")
+    device = _device(device)
     if dtype is None:
         dtype = torch.float16 if device.type == "cuda" else torch.float32
     dtype = DTYPES.get(dtype, dtype)
@@ -173,3 +166,22 @@ def load(
         name=Path(path).resolve().name,
         files=tuple(checkpoint.files),
     )
+
+
+def _device(wanted: str | torch.device | None) -> torch.device:
+    """The device of that name. Raises InputError if there is none here."""
+    name = str(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"there is no device called {name!r}; use cuda or cpu") from error
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"the device must be cuda or cpu, not {device}")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError("there is no CUDA device here; use the cpu device")
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    # torch keeps the lowest bits of a number that is too large
+    if str(device) != name or (device.index or 0) >= count:
+        last = f"{device.type}:{count - 1}"
+        raise InputError(f"there is no device {name}; the last of its kind is {last}")
+    return device

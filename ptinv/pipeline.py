@@ -23,7 +23,7 @@ from .sampling import Progress, Rows, Walk, last, silent, walk_down
 from .settings import Settings, check_prompt
 from .task import Task
 
-# what `reconstruct` calls sampling without a tuning, and whose settings a mere round trip takes
+# other names that `reconstruct` takes: sampling without a tuning, and a mere round trip
 SAMPLERS = {"ddim": "ddim-global", "vae": "ddim-global"}
 
 
@@ -69,7 +69,7 @@ def edit(
     and FloatingPointError if the numbers overflow.
     """
     check_prompt(prompt, "what the picture should become")
-    settings = settings_of(picture, method, **options)
+    settings = settings_of(picture, method, prompt, **options)
     return run(model, picture, prompt, method, settings, progress).picture
 
 
@@ -101,7 +101,7 @@ def settings_of_reconstruction(
     What a method keeps of the steps that it misses leads back only where it samples with what it
     inverted with: the prompt then is the source text, too, and ω is the same both ways.
     """
-    row = find(_sampler(method))
+    row = find(method, SAMPLERS)
     if "mask_from" not in options:
         options = {"mask": None, **options}
     options = {**options, "eta": 0.0}
@@ -111,12 +111,7 @@ def settings_of_reconstruction(
     if row.keeps_residuals:
         guidance = row.settings(**options).guidance
         options = {"source": prompt or None, "inversion_guidance": guidance, **options}
-    return settings_of(picture, row, **options)
-
-
-def _sampler(method: str | Method) -> str | Method:
-    """The method of the table that `reconstruct` means by a name that is not in it."""
-    return SAMPLERS.get(method, method) if isinstance(method, str) else method
+    return settings_of(picture, row, prompt, **options)
 
 
 def own_prompt(picture: Image.Image | Inversion) -> str:
@@ -137,9 +132,9 @@ def unedited(
         check_prompt(prompt)
         settings = Settings(encode_ratio=0.0, mask=None)
         picture = picture.picture if isinstance(picture, Inversion) else picture
-    row = find(_sampler(method))
-    branches = row.branches[:1]  # the source's alone, where there is one
-    return run(model, picture, prompt, _sampler(method), settings, progress, branches)
+    row = find(method, SAMPLERS)
+    # the source's branch alone, where there is one
+    return run(model, picture, prompt, row, settings, progress, row.branches[:1])
 
 
 @torch.no_grad()

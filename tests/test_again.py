@@ -93,8 +93,8 @@ def test_an_inversion_is_refused_in_a_line(here, stored, capsys, other_model):
     before = contents(here)
     edit = ["edit", stored, PROMPT, "-o", "new.png"]
     assert "another model" in refused(capsys, *edit, "--model", other_model)
-    assert "--steps 5 is not what the inversion" in refused(capsys, *edit, "--steps", "5")
-    assert "--encode-ratio 1.0 is not" in refused(capsys, *edit, "--encode-ratio", "1")
+    assert "--steps must be 3, the inversion's; give that" in refused(capsys, *edit, "--steps", "5")
+    assert "--encode-ratio must be 0.8" in refused(capsys, *edit, "--encode-ratio", "1")
     assert "must end in .safetensors" in refused(capsys, "invert", "picture.png", "-o", "x.png")
     assert "the prompt is empty" in refused(capsys, "invert", "picture.png", "", "-o", stored)
     kept = ["edit", "picture.png", PROMPT, "--reuse-tuning", "-o", "new.png"]
@@ -108,6 +108,19 @@ def test_an_inversion_is_refused_in_a_line(here, stored, capsys, other_model):
             assert name in refused(capsys, command, name, PROMPT, "-o", "new.png")
         (here / name).unlink(missing_ok=True)
     assert contents(here) == before
+
+
+def test_an_inversion_guided_by_its_own_prompt_asks_for_it_as_the_source(here, capsys):
+    guided = ["--inversion-guidance", "1"]
+    assert ptinv_("invert", "picture.png", PROMPT, *STEPS, *guided, "-o", "x.safetensors") == 0
+    other = ["x.safetensors", OTHER_PROMPT, "--quiet"]
+    capsys.readouterr()
+    for command in ("edit", "reconstruct"):
+        said = refused(capsys, command, *other, "--model", "nowhere", "-o", "a.png")
+        assert f"--source must be {PROMPT!r}, the text that guided the inversion; give that" in said
+        assert OTHER_PROMPT not in said
+    assert ptinv_("edit", *other, "--source", PROMPT, "-o", "a.png") == 0
+    assert ptinv_("edit", "x.safetensors", PROMPT, "-o", "b.png") == 0
 
 
 # And again

@@ -3,10 +3,12 @@
 Most tests call the command in this process; a few start it as a user does.
 """
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -213,6 +215,32 @@ def test_the_version_waits_for_no_heavy_import():
     assert done.stdout.splitlines()[1:] == ["False"]
 
 
+# Where its output goes
+
+
+def printed_to(output, word) -> tuple[int, str]:
+    """The exit code and stderr of a command whose stdout goes somewhere, in one go at its end."""
+    command = [sys.executable, "-m", "ptinv", word]
+    env = os.environ | {"PYTHONUNBUFFERED": ""}
+    done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, env=env)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("word", ["methods", "--version", "--help"])
+def test_output_that_nobody_reads_any_more_ends_quietly(word):
+    reader, writer = os.pipe()
+    os.close(reader)  # as `head` does
+    assert printed_to(writer, word) == (1, "")
+    os.close(writer)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("word", ["methods", "--version"])
+def test_output_to_a_full_disk_is_answered_in_a_sentence(word):
+    with open("/dev/full", "w") as full:
+        assert printed_to(full, word) == (1, "ptinv: [Errno 28] No space left on device\n")
+
+
 # What is refused
 
 
@@ -238,6 +266,7 @@ REFUSED = [
     ([*GENERATE, "--steps", "501"], "--steps must be"),
     ([*EDIT, "--method", "magic"], "there is no method 'magic'; there are pti, ddim-edit"),
     ([*EDIT, "--method", "vae"], "there is no method 'vae'"),
+    ([*RECONSTRUCT, "--method", "magic"], "edit-friendly, ddim, vae"),
     ([*EDIT, "--focus", "boat"], '"boat" is not in the prompt; its words are: a, yellow, car'),
     ([*EDIT, "--mask", "missing.png"], "missing.png"),
     ([*EDIT, "--mask", "notes.txt"], "notes.txt"),
@@ -267,6 +296,9 @@ REFUSED = [
     ([*EDIT, "--model", "notes.txt"], "notes.txt"),
     ([*EDIT, "--tokenizer", "folder"], "no tokenizer"),
     ([*EDIT, "--device", "abacus"], "no device called 'abacus'"),
+    ([*EDIT, "--device", "abacus:1"], "no device called 'abacus:1'"),
+    ([*EDIT, "--device", "mps"], "must be cuda or cpu, not mps"),
+    ([*EDIT, "--device", "cpu:1"], "no device cpu:1; the last of its kind is cpu:0"),
     pytest.param([*EDIT, "--device", "cuda"], "no CUDA device", marks=NO_CUDA),
     ([*EDIT, "--dtype", "int8"], "--dtype"),
     ([*EDIT, "--strength", "1"], "--strength"),
@@ -288,7 +320,22 @@ def test_what_cannot_be_used_is_refused_in_a_line_and_nothing_is_written(
     assert contents(here) == before
 
 
-@pytest.mark.parametrize("out", ["out.gif", "out", "folder", "nowhere/out.png"])
+@pytest.mark.parametrize("index", ["2", "256", "99999999999999999999"])  # 256 is 0 to torch
+def test_a_gpu_that_is_not_there_is_refused(here, capsys, monkeypatch, index):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert ptinv_(*GENERATE, "--device", f"cuda:{index}", "-o", "new.png") == 2
+    assert capsys.readouterr().err.startswith("ptinv: there is no device c")
+    assert not (here / "new.png").exists()
+
+
+NO_PROC = pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc")
+
+
+@pytest.mark.parametrize(
+    "out",
+    ["out.gif", "out", "folder", "nowhere/out.png", pytest.param("/proc/out.png", marks=NO_PROC)],
+)
 @pytest.mark.parametrize("words", [EDIT, RECONSTRUCT, GENERATE])
 def test_an_output_that_cannot_be_written_is_refused_before_the_model_is_opened(
     here, capsys, words, out

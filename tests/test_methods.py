@@ -291,7 +291,7 @@ def test_a_stored_inversion_remembers_the_text_that_guided_it(
     inversion = ptinv.invert(small_model, picture, method=made_by, **guided, **STEPS)
     fresh = latent(small_model, picture, method, **guided)
     assert torch.equal(latent(small_model, inversion, method), fresh)
-    with pytest.raises(InputError, match="^source a blue boat is not what the inversion was made"):
+    with pytest.raises(InputError, match=f"^source must be {SOURCE!r}, the text that guided"):
         settings_of(inversion, method, source="a blue boat")
 
 

@@ -5,6 +5,7 @@ import argparse
 import pytest
 import scenes
 import torch
+import train_judge
 import train_tiny
 from torch import nn
 
@@ -56,3 +57,35 @@ def test_a_run_that_is_stopped_goes_on_as_if_it_had_not_been(tmp_path, monkeypat
         run(tmp_path / "stopped", stop_at=17)
     resumed = run(tmp_path / "stopped")
     assert torch.equal(resumed.weight, whole.weight)
+
+
+class Reached(Exception):
+    """The training began, and made a checkpoint."""
+
+
+@pytest.mark.parametrize("tool, training", [(train_tiny, "train_vae"), (train_judge, "train")])
+def test_a_run_goes_on_with_its_own_arguments_only(tmp_path, monkeypatch, capsys, tool, training):
+    def train(args):
+        network = nn.Linear(3, 2)
+        train_tiny.fit("any", network, lambda step: network.weight.mean(), 1, 0.01, 0.9, args)
+        raise Reached
+
+    monkeypatch.setattr(tool, training, train)
+    words = [str(tmp_path / "out"), "--work", str(tmp_path / "work"), "--device", "cpu"]
+    steps = "--vae-steps" if tool is train_tiny else "--steps"
+    elsewhere = [str(tmp_path / "elsewhere"), *words[1:], steps, "7"]
+    for same in (words, words, elsewhere):
+        with pytest.raises(Reached):
+            tool.main(same)
+    before = (tmp_path / "work" / "any.pt").read_bytes()
+    with pytest.raises(SystemExit) as caught:
+        tool.main([*words, "--seed", "5"])
+    said = capsys.readouterr().err.splitlines()[-1]
+    seed = 0 if tool is train_tiny else 1000
+    assert caught.value.code == 2
+    assert f"any.pt was made with --seed {seed}, not 5; give the same, or another --work" in said
+    assert (tmp_path / "work" / "any.pt").read_bytes() == before
+    torch.save({"step": 1}, tmp_path / "work" / "any.pt")
+    with pytest.raises(SystemExit):
+        tool.main(words)
+    assert f"--seed unknown, not {seed}" in capsys.readouterr().err

@@ -152,6 +152,16 @@ def compare(name: str, repeats: int, size: int, device: str, dtype: str) -> Row:
 
 def first_call(name: str, library: str, size: int, device: str, dtype: str) -> float:
     call = prepare(name, library, random_weights(JOBS[name][0], device, dtype), size, device)
+    return added_by(call, device)
+
+
+def added_by(call: Callable, device: str = "cpu") -> float:
+    """What a call adds at its peak to what this process holds, in MB."""
+    # the highest so far may be higher, from an import or the making of weights
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM falls back to VmRSS
     before, _ = memory(device)
     call()
     return memory(device)[1] - before

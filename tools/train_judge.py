@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from things import COLOURS, KINDS
 from torch import Tensor
 from tqdm import tqdm
-from train_tiny import fit, to_float
+from train_tiny import fit, of_another_run, to_float
 
 import ptinv
 
@@ -101,6 +101,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1000, help="not the embedded model's")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args(argv)
+    if reason := of_another_run(args):
+        parser.exit(2, f"{parser.prog}: {reason}\n")
     args.work.mkdir(parents=True, exist_ok=True)
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)

@@ -8,7 +8,8 @@ empty, twice as many as usual, and the input's noise is not quite the noise to p
 
     python tools/train_tiny.py weights/tiny --work runs/tiny      # about 100 minutes on 2 cores
 
-Stop it at any time: called again with the same --work folder, it goes on from its last checkpoint.
+Stop it at any time: called again with the same --work folder, it goes on from its last checkpoint
+(the arguments must be the same, but for the numbers of steps, the device and the output folder).
 With `--start FOLDER` a run begins from a model that is there (its words keep what they have
 learned), and goes on training it on new pictures.
 """
@@ -118,6 +119,29 @@ def to_float(pixels: Tensor) -> Tensor:
     return pixels.float() / 127.5 - 1
 
 
+def lasting(args: argparse.Namespace) -> dict[str, str]:
+    """The arguments that checkpoints depend on: not where they are made and kept, nor how long."""
+    return {
+        name: str(value)
+        for name, value in vars(args).items()
+        if name not in ("out", "work", "device") and not name.endswith("steps")
+    }
+
+
+def of_another_run(args: argparse.Namespace) -> str | None:
+    """Why the work folder's checkpoints can't go on with these arguments; None if they can."""
+    for path in sorted(args.work.glob("*.pt")):
+        was = torch.load(path, weights_only=True, mmap=True).get("arguments", {})
+        differ = [
+            f"--{name.replace('_', '-')} {was.get(name, 'unknown')}, not {value}"
+            for name, value in lasting(args).items()
+            if was.get(name) != value
+        ]
+        if differ:
+            return f"{path} was made with {', '.join(differ)}; give the same, or another --work"
+    return None
+
+
 def fit(
     name: str,
     networks: nn.Module,
@@ -165,6 +189,7 @@ def fit(
                 average=average.state_dict(),
                 optimizer=optimizer.state_dict(),
                 step=step + 1,
+                arguments=lasting(args),
             )
             torch.save(state, path.with_suffix(".partial"))
             os.replace(path.with_suffix(".partial"), path)
@@ -355,6 +380,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args(argv)
+    if reason := of_another_run(args):
+        parser.exit(2, f"{parser.prog}: {reason}\n")
 
     args.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)

@@ -5,6 +5,7 @@ Here is how it ends: 0 done, 2 something given is wrong, 130 interrupted, 1 anyt
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import threading
@@ -30,11 +31,16 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if ours:
             signal.signal(signal.SIGINT, interrupt)
-        return _run(argv)
+        try:
+            return _run(argv)
+        finally:
+            print(end="", flush=True)  # here, where it can be answered if it fails
     except BaseException as error:
         # some libraries make an error of their own of an interruption during their import
         if interruptions or isinstance(error, KeyboardInterrupt):
             return _say("interrupted; no part of the output is left", 130)
+        if isinstance(error, OSError):
+            return _failed(error)
         raise
     finally:
         if ours:
@@ -73,12 +79,21 @@ def _do(args: argparse.Namespace) -> int:
         # a setting's name at the start of a message, as it was spelt
         first, _, rest = str(error).partition(" ")
         return _say(f"{flag(first)} {rest}" if first in NAMES else str(error), 2)
-    except (FloatingPointError, OSError) as error:
+    except FloatingPointError as error:
         return _say(str(error), 1)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":
             raise
         return _say("the device's memory is full; use --dtype float16 or --device cpu", 1)
+
+
+def _failed(error: OSError) -> int:
+    """Says what went wrong; nothing where whoever read the output had seen enough, as `head`."""
+    try:
+        print(end="", flush=True)
+    except OSError:  # of what is still unwritten Python would complain again as it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1 if isinstance(error, BrokenPipeError) else _say(str(error), 1)
 
 
 def _say(message: str, code: int) -> int:

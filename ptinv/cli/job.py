@@ -44,7 +44,7 @@ class Job:
         editing = command == "edit"
         check_prompt(prompt, "what the picture should become" if editing else None)
         if editing:
-            settings = settings_of(picture, method, **options)
+            settings = settings_of(picture, method, prompt, **options)
         else:
             settings = pipeline.settings_of_reconstruction(picture, prompt, method, **options)
         return cls(command, picture, prompt, method, settings, output, show_mask)
