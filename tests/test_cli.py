@@ -266,7 +266,7 @@ REFUSED = [
     ([*GENERATE, "--steps", "501"], "--steps must be"),
     ([*EDIT, "--method", "magic"], "there is no method 'magic'; there are pti, ddim-edit"),
     ([*EDIT, "--method", "vae"], "there is no method 'vae'"),
-    ([*RECONSTRUCT, "--method", "magic"], "edit-friendly, ddim, vae"),
+    ([*RECONSTRUCT, "--method", "magic"], "pti-p2p, ddim, vae"),
     ([*EDIT, "--focus", "boat"], '"boat" is not in the prompt; its words are: a, yellow, car'),
     ([*EDIT, "--mask", "missing.png"], "missing.png"),
     ([*EDIT, "--mask", "notes.txt"], "notes.txt"),

@@ -54,7 +54,7 @@ class Residual(nn.Module):
 
 
 class Judge(nn.Module):
-    """A convolutional network of 1.5 million parameters."""
+    """A convolutional network of 1.7 million parameters."""
 
     def __init__(self):
         super().__init__()
@@ -71,16 +71,27 @@ class Judge(nn.Module):
             Residual(d),
         )
         self.norm = nn.GroupNorm(8, d)
-        self.head = nn.Linear(2 * d, K * N + K * C + B)
+        self.whole = nn.Linear(2 * d, K * N + B)  # of the picture: how many things, which place
+        self.each = nn.Conv2d(d, K * C, 1)  # of a cell: a colour is of the thing that is there
 
     def features(self, x: Tensor) -> Tensor:
         """Pictures (b, 3, 128, 128) in [-1, 1] -> (b, 384): means and maxima over the map."""
-        h = F.silu(self.norm(self.trunk(x))).float()
-        return torch.cat([h.mean(dim=(2, 3)), h.amax(dim=(2, 3))], dim=1)
+        return pooled(self.cells(x))
+
+    def cells(self, x: Tensor) -> Tensor:
+        """Pictures -> a map (b, 192, 8, 8)."""
+        return F.silu(self.norm(self.trunk(x))).float()
 
     def forward(self, x: Tensor) -> Answers:
-        counts, colours, background = self.head(self.features(x)).split((K * N, K * C, B), dim=1)
+        cells = self.cells(x)
+        counts, background = self.whole(pooled(cells)).split((K * N, B), dim=1)
+        colours = self.each(cells).amax(dim=(2, 3))
         return Answers(counts.unflatten(1, (K, N)), colours.unflatten(1, (K, C)), background)
+
+
+def pooled(cells: Tensor) -> Tensor:
+    """A map (b, c, h, w) -> its means and maxima, (b, 2 c)."""
+    return torch.cat([cells.mean(dim=(2, 3)), cells.amax(dim=(2, 3))], dim=1)
 
 
 def load(path: Path = WEIGHTS) -> Judge:
@@ -112,7 +123,12 @@ def contents(answers: Answers) -> list[Content]:
 @torch.no_grad()
 def look(judge: Judge, pictures: list[Image.Image]) -> list[Content]:
     """What each picture shows."""
-    return [content for batch in batches(pictures) for content in contents(judge(batch))]
+    return [content for batch in batches(pictures) for content in contents(both(judge, batch))]
+
+
+def both(judge: Judge, x: Tensor) -> Answers:
+    """The mean of the answers for pictures and their mirror images, which show the same things."""
+    return Answers(*((a + b) / 2 for a, b in zip(judge(x), judge(x.flip(3)), strict=True)))
 
 
 @torch.no_grad()
