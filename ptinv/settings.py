@@ -15,7 +15,8 @@ Measure = Literal["map", "object"]
 Align = Literal["auto", "replace", "refine"]
 Norm = Literal["l0", "l1"]
 Gate = float | tuple[float, float]  # a share of the steps from the first on, or from where to where
-WordGates = Gate | Mapping[str, Gate]  # by word of the prompt; "default" for all others
+WordGates = Gate | Mapping[str, Gate]  # by word of the prompt; DEFAULT for all others
+DEFAULT = "default"
 MASKS = ("attention", "difference", "file")  # what an expression of masks can name
 WORDS = ("focus", "source_focus", "subtract")  # the settings that name some
 

@@ -3,12 +3,11 @@ method's own defaults hold for the rest. Nothing here waits for torch.
 """
 
 import argparse
-import re
 
 from ..settings import Settings
+from . import values
 
 DEFAULTS = Settings()
-NUMBER = "[0-9]{1,9}"
 
 
 class Parser(argparse.ArgumentParser):
@@ -115,13 +114,13 @@ def build() -> argparse.ArgumentParser:
     attention.add_argument(
         "--levels",
         metavar="1,2",
-        type=_levels,
+        type=values.levels,
         help="of the UNet, from fine to coarse (default: the one that masks are made at)",
     )
     attention.add_argument(
         "--at",
         metavar="40,20,1-10",
-        type=_spans,
+        type=values.spans,
         help="steps, from 1 next to the picture to the noisiest; a range is averaged "
         "(default: all, averaged)",
     )
@@ -191,21 +190,21 @@ def _attention_options() -> argparse.ArgumentParser:
         "--reweight",
         metavar="WORD=2",
         action="append",
-        type=_weight,
+        type=values.weight,
         help="multiply a word's attention (repeatable)",
     )
     group.add_argument(
         "--cross-replace",
         metavar="[WORD=]0.8",
         action="append",
-        type=_word_gate,
+        type=values.word_gate,
         help="how long the source's cross-attention is the prompt's, too: a share of the steps or "
         "FROM:TO, for all words or one (repeatable) (default: 0.8)",
     )
     group.add_argument(
         "--self-replace",
         metavar="0.4",
-        type=_gate,
+        type=values.gate,
         help="and its self-attention: a share of the steps or FROM:TO (default: 0.4)",
     )
     _number(group, "--self-cells", int, "cells across the largest map of it that is replaced")
@@ -272,42 +271,3 @@ def _number(parser: argparse.ArgumentParser, flag: str, kind: type, meaning: str
         default=argparse.SUPPRESS,
         help=f"{meaning} (default: {default})",
     )
-
-
-def _weight(text: str) -> tuple[str, float]:
-    word, _, factor = text.rpartition("=")
-    try:
-        if word.strip():
-            return word, float(factor)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is not WORD=FACTOR, such as yellow=2")
-
-
-def _gate(text: str) -> float | tuple[float, float]:
-    try:
-        ends = tuple(float(end) for end in text.split(":"))
-        if len(ends) <= 2:
-            return ends if len(ends) == 2 else ends[0]
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is not a share of the steps, or FROM:TO")
-
-
-def _word_gate(text: str) -> tuple[str, float | tuple[float, float]]:
-    word, _, gate = text.rpartition("=")
-    return word.strip() or "default", _gate(gate)
-
-
-def _levels(text: str) -> list[int]:
-    if not re.fullmatch(rf"{NUMBER}(,{NUMBER})*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not levels, such as 1 or 1,2")
-    return [int(level) for level in text.split(",")]
-
-
-def _spans(text: str) -> list[range]:
-    span = rf"{NUMBER}(-{NUMBER})?"
-    if not re.fullmatch(rf"{span}(,{span})*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not steps, such as 40,20 or 1-10")
-    ends = [sorted(int(k) for k in part.split("-")) for part in text.split(",")]
-    return [range(low_high[0], low_high[-1] + 1) for low_high in ends]

@@ -9,10 +9,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from ..settings import Gate, WordGates, bounds
+from ..settings import DEFAULT, Gate, WordGates, bounds
 from ..text import LENGTH
-
-DEFAULT = "default"
 
 
 def interval(gate: Gate) -> Tensor:
