@@ -20,6 +20,8 @@ WAYS = [
     Way("ddim-edit", "ddim-edit", FEW),
     Way("sdedit", "sdedit", FEW),
     Way("edit-friendly", "edit-friendly", FEW, told=True),
+    Way("npi", "npi", FEW, told=True),
+    Way("direct", "direct", FEW, told=True),
 ]
 
 
@@ -53,7 +55,8 @@ def _bytes(found: dict[str, list[cells.Cell]]) -> dict[str, list[bytes]]:
 
 def test_cells_are_what_edit_makes_although_inversions_are_shared(small_model, edits, counted):
     found = cells.cells_of(small_model, edits, WAYS)
-    assert counted == {"ddim_inversion": 2, "tune_prompt": 4}  # target's and source's, twice
+    # of each picture: without a text and with its own; for the target and for the source
+    assert counted == {"ddim_inversion": 4, "tune_prompt": 4}
     for way in WAYS:
         for edit, cell in zip(edits, found[way.label], strict=True):
             options = way.options | ({"source": edit.caption} if way.told else {})

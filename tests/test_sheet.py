@@ -7,16 +7,12 @@ import numpy as np
 import pytest
 import scenes
 import sheet
-from cells import Cell, Edit
+from cells import Cell, Edit, Way
 from PIL import Image
 
 from ptinv import images
 from ptinv.errors import InputError
-from ptinv.methods import METHODS, Method
-
-
-class Told(Method):
-    needs_source = True
+from ptinv.methods import METHODS
 
 
 def test_two_edits_of_each_kind_and_several_with_more_than_one_thing():
@@ -38,15 +34,18 @@ def test_they_are_the_benchmarks_first_of_the_test_split():
 
 def test_every_method_has_a_row_and_its_variants_follow(monkeypatch):
     ways = sheet.ways_of(METHODS)
-    assert [way.label for way in ways if way not in sheet.VARIANTS] == list(METHODS)
+    own = [way for way in ways if way not in sheet.VARIANTS]
+    assert [way.label for way in own] == list(METHODS)
     assert all(ways.count(variant) == 1 for variant in sheet.VARIANTS)
     assert len({way.label for way in ways}) == len(ways)
     for way, before in zip(ways[1:], ways, strict=False):
         assert way not in sheet.VARIANTS or before.method == way.method
-    monkeypatch.setitem(METHODS, "later", Told("a method that is told what there is"))
+    assert {way.label: way.told for way in own} == {
+        name: method.needs_source for name, method in METHODS.items()
+    }
+    monkeypatch.setitem(METHODS, "later", METHODS["npi"])
     *others, later = sheet.ways_of(METHODS)
-    assert later.label == later.method == "later" and later.told
-    assert others == ways
+    assert others == ways and later == Way("later", "later", told=True)
     with pytest.raises(InputError, match="no method 'magic'"):
         sheet.ways_of(["pti", "magic"])
 

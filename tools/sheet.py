@@ -65,14 +65,9 @@ def ways_of(methods: Iterable[str], steps: int | None = None) -> list[Way]:
     """
     ways = []
     for name in methods:
-        ways.append(Way(name, name, told=needs_source(name)))
+        ways.append(Way(name, name, told=find(name).needs_source))
         ways += [way for way in VARIANTS if way.method == name]
     return [replace(way, options=way.options | ({"steps": steps} if steps else {})) for way in ways]
-
-
-def needs_source(method: str) -> bool:
-    """Whether it can do nothing without a text of the picture."""
-    return getattr(find(method), "needs_source", False)
 
 
 def figures(edits: list[Edit], cells: list[Cell]) -> list[float]:
@@ -122,7 +117,7 @@ def drawn(
     for way in ways:
         to_truth, to_input, _ = measures[way.label]
         notes = (near.format(to_truth), far.format(to_input))
-        notes += ("needs the source text",) if needs_source(way.method) else ()
+        notes += ("needs the source text",) if find(way.method).needs_source else ()
         pictures = [cell.picture for cell in cells[way.label]]
         rows.append(grid.Row(way.label, notes, pictures, group=1))
     return grid.page(columns, rows)
