@@ -4,6 +4,7 @@ What is known only once the picture is inverted comes as `found`, its tensors by
 a source's branch may be walked on that branch alone, so the cells go by the branches of the task.
 """
 
+import torch
 from torch import Tensor
 
 from . import ddim
@@ -89,6 +90,11 @@ def as_set(task: Task) -> Advance:
     if task.settings.sampler == "ddim":
         return deterministic
     return ancestral(task.noise(stream=1))
+
+
+def mean_step(task: Task) -> Advance:
+    """The ancestral step without the noise that it would add."""
+    return ancestral(lambda k: torch.zeros(()))
 
 
 def nothing(task: Task, found: Found) -> tuple[After, ...]:

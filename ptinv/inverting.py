@@ -23,6 +23,11 @@ from .task import Task
 log = logging.getLogger(__name__)
 
 
+def method_of(picture: Image.Image | Inversion) -> str | Method:
+    """What to do with a picture if no method is named, or with an inversion: what made it."""
+    return picture.settings["method"] if isinstance(picture, Inversion) else "pti"
+
+
 def settings_of(
     picture: Image.Image | Inversion, method: str | Method, prompt: str | None = None, **options
 ) -> Settings:
@@ -46,14 +51,28 @@ def settings_of(
             f"{row.trajectory.title}; invert the picture anew"
         )
     names = set(row.trajectory.depends(picture.made_by, stored["prompt"]))
-    if made_by.extra is row.extra and row.extra:
+    if made_by == row and row.extra:
         names |= {*row.extra.depends(picture.made_by, stored["prompt"]), "source"}
+    if row.needs_source:
+        names.add("source")
     kept = {name: stored[name] for name in OF_AN_INVERSION if name in names}
     settings = row.settings(**{**kept, **options})
+    if made_by != row:
+        _say_what_is_not_its_own(row, {**kept, **options}, options)
     _check_trajectory(picture, row, settings, stored["prompt"] if prompt is None else prompt)
     if settings.reuse_tuning and row.extra and not _made_alike(picture, row):
         raise InputError("reuse_tuning finds no tuning of this method in the inversion")
     return settings
+
+
+def _say_what_is_not_its_own(row: Method, kept: dict, options: dict) -> None:
+    """Logs where the trajectory of another method's inversion is not what a row would walk."""
+    usual = vars(Settings()) | row.defaults
+    names = ("encode_ratio", "inversion_guidance")
+    differ = [n for n in names if n in kept and n not in options and kept[n] != usual[n]]
+    if differ:
+        said = ", ".join(f"{name} {kept[name]} (its own: {usual[name]})" for name in differ)
+        log.warning("the method walks the inversion's trajectory, with %s", said)
 
 
 def _check_trajectory(
@@ -91,10 +110,13 @@ def invert(
     of `Settings`; those that only an edit has a use for are not kept.
     Raises InputError for settings out of range and FloatingPointError if the numbers overflow.
     """
-    settings = find(method).settings(**{**options, "mask": None, "paste_back": False})
+    row = find(method)
+    row.settings(**{**options, "mask": None, "paste_back": False})  # refused now, if at all
+    lasting = {name: value for name, value in options.items() if name in OF_AN_INVERSION}
+    settings = row.settings(**lasting, mask=None)
     if prompt is not None:
         check_prompt(prompt)
-    task = Task(model, images.to_rgb(image), prompt or "", settings, find(method).branches)
+    task = Task(model, images.to_rgb(image), prompt or "", settings, row.branches)
     made = made_with(model)
     return replace(inverted(task, method, prompt, progress), made_with=made)
 
@@ -145,5 +167,7 @@ def fitted(inversion: Inversion, task: Task, method: str | Method, progress: Pro
         differ = [name for name, value in now.items() if was[name] != value]
         if not differ:
             return inversion
-        log.info("the inversion was tuned with another %s: tuning again", ", ".join(differ))
+        log.info("the inversion has another %s: again, %s", ", ".join(differ), row.extra.title)
+    elif inversion.extras:
+        log.info("the inversion holds nothing of this method's own: %s", row.extra.title)
     return with_extras(inversion, task, method, task.prompt, progress)

@@ -46,7 +46,7 @@ class Method:
     defaults: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def keeps_residuals(self) -> bool:
+    def exact_as_inverted(self) -> bool:
         """Whether it leads back exactly where it samples just as it was inverted."""
         return self.extra is stages.NOISE_MAPS
 
@@ -58,12 +58,14 @@ class Method:
     def settings(self, **given) -> Settings:
         """The method's defaults with the given values; TypeError for an unknown name.
 
-        Raises InputError where it needs a source text or makes something of each step, and has
-        none.
+        Raises InputError where it needs a source text, or makes something of each step, and has
+        none, or where it would be made of other steps than are walked.
         """
-        if self.needs_source and not given.get("source"):
+        if self.needs_source and not (given.get("source") or "").strip():
             raise InputError("source is missing: the method needs a text of what the picture shows")
         settings = Settings(**{**self.defaults, **given})
+        if self.extra and self.advance is choices.as_set and settings.sampler != "ddim":
+            raise InputError(f"sampler must be ddim here: {self.extra.title} is for DDIM's steps")
         if self.extra and not round(settings.encode_ratio * settings.steps):
             raise InputError(
                 f"encode_ratio {settings.encode_ratio} leaves none of the {settings.steps} steps; "
@@ -126,7 +128,7 @@ METHODS = {
         "edit-friendly DDPM inversion: independent noises, solved for the noise maps, then c*",
         trajectory=stages.NOISED_EACH,
         extra=stages.NOISE_MAPS,
-        advance=stages.mean_step,
+        advance=choices.mean_step,
         after=choices.noise_maps,
         defaults={"steps": 100, "encode_ratio": 0.64, "guidance": 15.0, "inversion_guidance": 3.5},
     ),

@@ -15,8 +15,9 @@ from . import images
 from .choices import Found
 from .editing.controls import chained
 from .editing.rules import blended, of_row, pinned
+from .errors import InputError
 from .inversion.record import Inversion
-from .inverting import fitted, inverted, settings_of
+from .inverting import fitted, inverted, method_of, settings_of
 from .methods import Method, find
 from .model import StableDiffusion
 from .sampling import Progress, Rows, Walk, last, silent, walk_down
@@ -25,6 +26,12 @@ from .task import Task
 
 # other names that `reconstruct` takes: sampling without a tuning, and a mere round trip
 SAMPLERS = {"ddim": "ddim-global", "vae": "ddim-global"}
+
+# what `generate` has a use for only where the picture is to be an edit of another
+OF_AN_EDIT = (
+    *("focus", "source_focus", "subtract", "mask", "mask_from", "mask_threshold"),
+    *("cross_replace", "self_replace", "self_cells", "align"),
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ def edit(
     model: StableDiffusion,
     picture: Image.Image | Inversion,
     prompt: str,
-    method: str | Method = "pti",
+    method: str | Method | None = None,
     progress: Progress = silent,
     **options,
 ) -> Image.Image:
@@ -64,11 +71,13 @@ def edit(
 
     picture: an image of any size and mode, or what `invert` made of it. An inversion keeps its
     trajectory and settings; if its embeddings were tuned for another prompt, or other settings are
-    given, they are tuned again. options: the fields of `Settings`.
+    given, they are tuned again. method: the inversion's own if none is named, else "pti".
+    options: the fields of `Settings`.
     Raises InputError for an empty prompt, a focus word that isn't in it, or settings out of range,
     and FloatingPointError if the numbers overflow.
     """
     check_prompt(prompt, "what the picture should become")
+    method = method or method_of(picture)
     settings = settings_of(picture, method, prompt, **options)
     return run(model, picture, prompt, method, settings, progress).picture
 
@@ -77,17 +86,18 @@ def reconstruct(
     model: StableDiffusion,
     picture: Image.Image | Inversion,
     prompt: str | None = None,
-    method: str | Method = "pti",
+    method: str | Method | None = None,
     progress: Progress = silent,
     **options,
 ) -> Image.Image:
     """The picture as the method gives it back unedited, in its own size: `edit` at η = 0.
 
-    method: a row of the table, "ddim" (sampling with the prompt alone) or "vae" (only encoded and
+    method: as in `edit`, or "ddim" (sampling with the prompt alone) or "vae" (only encoded and
     decoded: the ceiling of all others). Nothing is masked unless a mask is given. Raises as `edit`,
     but takes an empty prompt.
     """
-    prompt = own_prompt(picture) if prompt is None else prompt
+    method = method or method_of(picture)
+    prompt = own_prompt(picture, method) if prompt is None else prompt
     settings = settings_of_reconstruction(picture, prompt, method, **options)
     return unedited(model, picture, prompt, method, settings, progress).picture
 
@@ -105,18 +115,25 @@ def settings_of_reconstruction(
     if "mask_from" not in options:
         options = {"mask": None, **options}
     options = {**options, "eta": 0.0}
-    stored = picture.settings["source"] if isinstance(picture, Inversion) else None
-    if row.needs_source and not stored:
-        options = {"source": prompt or None, **options}
-    if row.keeps_residuals:
+    if row.needs_source and prompt:
+        if options.get("source", prompt) != prompt:
+            raise InputError("source and prompt both say what the picture shows; give one of them")
+        options = {**options, "source": prompt}
+    if row.exact_as_inverted:
         guidance = row.settings(**options).guidance
         options = {"source": prompt or None, "inversion_guidance": guidance, **options}
     return settings_of(picture, row, prompt, **options)
 
 
-def own_prompt(picture: Image.Image | Inversion) -> str:
-    """What an inversion was made for; nothing for a picture."""
-    return picture.settings["prompt"] or "" if isinstance(picture, Inversion) else ""
+def own_prompt(picture: Image.Image | Inversion, method: str | Method) -> str:
+    """What a stored inversion is reconstructed for if nothing else is said; nothing for a picture.
+
+    The prompt that it was made for, or the source text for a method that walks on its branch.
+    """
+    if not isinstance(picture, Inversion):
+        return ""
+    name = "source" if find(method, SAMPLERS).needs_source else "prompt"
+    return picture.settings[name] or ""
 
 
 def unedited(
@@ -179,7 +196,8 @@ def walked(
     """Where a row's walk from `start` (1, c, h, w) ends: z_0 of every branch, (b, c, h, w)."""
     alone, rules = len(task.branches) == 1, row.after(task, found)
     if task.mask is not None:
-        background = pinned(found["trajectory"]) if alone else of_row(0)
+        source = task.branches.index("source") if not alone else None
+        background = pinned(found["trajectory"]) if alone else of_row(source)
         rules += (blended(background, task.mask, seen),)
     walk = Walk(
         row.condition(task, found),
@@ -209,7 +227,7 @@ def generate(
 
     source: another prompt, of whose picture from the same noise this is to be an edit, by
     Prompt-to-Prompt. options: the fields of `Settings` that have a say in it.
-    Raises InputError as `edit`.
+    Raises InputError as `edit`, and for what only such an edit has a use for without a source.
     """
     given = dict(seed=seed, steps=steps, guidance=guidance, source=source, **options)
     settings = settings_of_generating(**given)
@@ -218,7 +236,11 @@ def generate(
 
 def settings_of_generating(**options) -> Settings:
     """What `generate` runs with. Raises InputError for settings out of range."""
-    return find(_generator(options.get("source"))).settings(**{**options, "encode_ratio": 1.0})
+    source = options.get("source")
+    for name in () if source else OF_AN_EDIT:
+        if options.get(name) is not None:
+            raise InputError(f"{name} is for an edit of another prompt's picture; give a source")
+    return find(_generator(source)).settings(**{**options, "encode_ratio": 1.0})
 
 
 def _generator(source: str | None) -> str:

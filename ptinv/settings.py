@@ -58,7 +58,7 @@ class Settings:
     self_cells: int = 16  # across: the largest map of self-attention that is replaced
     align: Align = "auto"  # how the words of source and target are paired
     proximal: Norm = "l0"  # the operator of proximal guidance
-    proximal_quantile: float = 0.75  # of the guidance's size; what is smaller is dropped
+    proximal_quantile: float = 0.5  # of the guidance's size; what is smaller is dropped
     paste_back: bool = False  # the picture's own pixels outside the mask
     seed: int = 0
     reuse_tuning: bool = False  # of an inversion, for another prompt or ω than it was made for

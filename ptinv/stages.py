@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from .choices import mean_step
 from .editing.conditions import constant
 from .errors import InputError
 from .inversion.ddim import ddim_inversion
@@ -20,10 +20,11 @@ from .inversion.noising import noised
 from .inversion.null_text import tune_null
 from .inversion.prompt_tuning import Tuning, tune_prompt
 from .inversion.residuals import residuals
-from .sampling import Advance, Progress, Walk, ancestral
+from .sampling import Progress, Walk
 from .settings import Settings
 from .task import Task
 
+TUNING = "inner_steps", "lr", "lr_decay", "stop_below", "guidance"
 Prompt = str | None  # None where an inversion was made without one
 
 
@@ -95,18 +96,14 @@ def _tuning(
     tune: Callable[..., Tuning], task: Task, trajectory: Tensor, text: Tensor, progress: Progress
 ) -> dict[str, Tensor]:
     """What tuning leaves, about a text's context and with the task's settings."""
-    s = task.settings
-    how = s.inner_steps, s.lr, s.guidance, progress, s.lr_decay, s.stop_below
-    tuning = tune(task.model, trajectory, task.rungs, text, *how)
+    how = _pick(task.settings, *TUNING)
+    tuning = tune(task.model, trajectory, task.rungs, text, progress=progress, **how)
     return {"embeddings": tuning.embeddings, "losses": tuning.losses}
 
 
 def _tuned(task: Task, trajectory: Tensor, progress: Progress) -> dict[str, Tensor]:
     start = task.embed(_start_of_tuning(task.settings, task.prompt))
     return _tuning(tune_prompt, task, trajectory, start, progress)
-
-
-TUNING = "inner_steps", "lr", "lr_decay", "stop_below", "guidance"
 
 
 def _tuned_depends(settings: Settings, prompt: Prompt) -> dict[str, Any]:
@@ -120,11 +117,6 @@ def _null_tuned(task: Task, trajectory: Tensor, progress: Progress) -> dict[str,
 
 def _null_tuned_depends(settings: Settings, prompt: Prompt) -> dict[str, Any]:
     return _pick(settings, *TUNING, "source")
-
-
-def mean_step(task: Task) -> Advance:
-    """The ancestral step without the noise that it would add."""
-    return ancestral(lambda k: torch.zeros(()))
 
 
 def _noise_maps(task: Task, trajectory: Tensor, progress: Progress) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ is refused here, with InputError, before any long work. What was guessed is logg
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 import torch
 from PIL import Image
@@ -17,14 +17,13 @@ from . import ddim, images
 from .editing import masks
 from .editing.controls import reweight
 from .editing.gates import token_gates
+from .editing.prompt_to_prompt import BRANCHES as SIDE_BY_SIDE
 from .errors import InputError
 from .inversion.noising import fresh_noise
 from .model import StableDiffusion
 from .sampling import ControlAt, NoiseAt, Rows
 from .settings import Settings
 from .text import LENGTH, Word, new_words, noun_phrase
-
-SIDE_BY_SIDE = ("source", "target")  # the branches of Prompt-to-Prompt
 
 log = logging.getLogger(__name__)
 
@@ -112,12 +111,19 @@ class Task:
             return found
         words = tokenizer.read(self.prompt)
         chosen = new_words(words, tokenizer.words(settings.source)) if settings.source else []
+        if not chosen and self.source_focus:
+            log.info("the edit is about what the source text says and the prompt doesn't")
+            return []
         chosen = chosen or noun_phrase(words)
         if not chosen:
             log.warning("no word of the prompt says what the edit is about: editing everywhere")
         else:
             log.info("the edit is about: %s", " ".join(word.text for word in chosen))
         return _positions(chosen)
+
+    @property
+    def _listens(self) -> bool:
+        return bool(self.focus or self.source_focus)
 
     @property
     def _follows_attention(self) -> bool:
@@ -182,7 +188,7 @@ class Task:
         settings = self.settings
         if settings.mask_expression is None:
             return None
-        if settings.mask_names == {"attention"} and not self.focus:
+        if settings.mask_names == {"attention"} and not self._listens:
             return None
         mask = masks.combined(settings.mask_expression, self._named_mask)
         if settings.mask_dilate or settings.mask_feather:
@@ -217,20 +223,23 @@ class Task:
             log, *how = here
             return masks.of_attention(log, tokens, *how, branch, widened)
 
-        if not self.focus:
+        seen = [(self.branches[-1], self.focus), ("source", self.source_focus)]
+        parts = [of(branch, tokens) for branch, tokens in seen if tokens]
+        if not parts:
             return masks.fixed(torch.ones(1, 1, *self.cells, device=self.model.device))
-        mask = of(self.branches[-1], self.focus)
-        if self.source_focus:
-            mask = masks.union(mask, of("source", self.source_focus))
+        mask = reduce(masks.union, parts)
         for branch, tokens in self.subtracted.items():
             mask = masks.intersection(mask, masks.inverse(of(branch, tokens, widened=False)))
         return mask
 
     @property
     def controls(self) -> list[ControlAt]:
-        """Listening for the mask, where it is made of attention, and re-weighting."""
+        """Listening for the mask, where it is made of attention, then re-weighting.
+
+        In this order: a word's weight changes how much of it is drawn, not where.
+        """
         controls: list[ControlAt] = []
-        if self.focus:
+        if self._listens:
             controls.append(self.attention.control)
         if self.factors is not None:
             branch = self.branches[-1]

@@ -82,7 +82,7 @@ def test_an_inversion_is_reconstructed_as_its_picture(here, stored, capsys, meth
 
 def test_tuning_again_is_said_and_reuse_tuning_spares_it(stored, caplog):
     assert ptinv_("edit", stored, OTHER_PROMPT, "-o", "a.png") == 0
-    assert "the inversion was tuned with another prompt: tuning again" in caplog.messages
+    assert "the inversion has another prompt: again, tune c_t" in caplog.messages
     caplog.clear()
     assert ptinv_("edit", stored, OTHER_PROMPT, "--reuse-tuning", "-o", "b.png") == 0
     assert not any("tuning" in message for message in caplog.messages)

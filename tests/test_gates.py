@@ -5,6 +5,7 @@ import torch
 
 from ptinv.editing.gates import interval, opened, token_gates
 from ptinv.errors import InputError
+from ptinv.settings import Settings
 
 STEPS = 10
 
@@ -50,6 +51,6 @@ def test_words_have_gates_of_their_own(small_model):
     expected[5:7] = interval(0.1)
     assert torch.equal(table, expected)
     assert torch.equal(token_gates(0.8, find), interval(0.8).repeat(77, 1))
-    assert torch.equal(token_gates({"red": 0.5}, find)[3], interval(1.0))
+    assert torch.equal(token_gates({"red": 0.5}, find)[3], interval(Settings.cross_replace))
     with pytest.raises(InputError, match="yellow"):
         token_gates({"yellow": 0.5}, find)

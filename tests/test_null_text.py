@@ -6,6 +6,7 @@ from small import PROMPT
 
 from ptinv import ddim
 from ptinv.editing.conditions import constant, tuned_null
+from ptinv.inversion import prompt_tuning
 from ptinv.inversion.ddim import ddim_inversion
 from ptinv.inversion.null_text import tune_null
 from ptinv.sampling import Walk, last, walk_down
@@ -110,6 +111,21 @@ def test_a_step_s_tuning_ends_once_its_loss_is_small_enough(small_model, traject
         for n, stop in ((1, 0.0), (10, 1e3))
     )
     assert torch.equal(once.embeddings, stopped.embeddings)
+
+
+def test_that_loss_grows_by_twice_itself_with_each_step(
+    small_model, trajectory, source, monkeypatch
+):
+    """Every iteration is said to have the loss 4: below 1·(1 + 2i) from the third step on."""
+    tries = []
+
+    def gradient(land, c, pivot, scale):
+        tries.append(land.args[2].k)
+        return torch.zeros_like(c), torch.tensor([4.0]), scale
+
+    monkeypatch.setattr(prompt_tuning, "gradient", gradient)
+    tune_null(small_model, trajectory, RUNGS, source, inner_steps=3, stop_below=1.0)
+    assert [tries.count(k) for k in range(len(RUNGS), 0, -1)] == [3, 3, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("decay, moved", [(0.0, 1.0), (0.5, 0.5), (1.0, 0.0)])

@@ -176,7 +176,7 @@ def test_another_prompt_or_tuning_is_tuned_again_and_says_so(
 ):
     caplog.set_level(logging.INFO, "ptinv")
     again = ptinv.edit(small_model, inversion, prompt, **options)
-    assert any("tuning again" in message for message in caplog.messages)
+    assert any("again, tune c_t" in message for message in caplog.messages)
     assert same(again, ptinv.edit(small_model, picture, prompt, **STEPS, **options))
 
 

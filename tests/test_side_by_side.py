@@ -106,14 +106,13 @@ def test_null_text_inversion_holds_the_source_s_branch_to_the_picture(small_mode
 
 
 def test_negative_prompt_inversion_of_the_same_prompt_is_ddim_at_1(small_model, picture):
-    found, null, text = {}, small_model.embed(""), small_model.embed(SOURCE)
+    null, text = small_model.embed(""), small_model.embed(SOURCE)
     inverted = result(small_model, picture, "npi", SOURCE, mask=None)
     start, rungs = inverted.inversion.on("cpu")["trajectory"][-1], inverted.inversion.rungs
     with torch.no_grad():
         walk = Walk(constant(null, text), 1.0)
         plain = last(walk_down(small_model, start, rungs[::-1], walk), start)
     torch.testing.assert_close(inverted.z0, plain, rtol=0, atol=EXACT)
-    assert not found
 
 
 def test_pti_under_prompt_to_prompt_tunes_for_the_source_and_edits_by_eq_9(small_model, picture):
@@ -160,6 +159,89 @@ def test_a_source_text_is_required_and_said_so(small_model, picture, method):
     assert back.size == picture.size  # where the prompt says what the picture shows
 
 
+def test_proximal_guidance_is_less_of_the_same(small_model, picture):
+    """With nothing dropped it is negative-prompt inversion; the source stays on the picture."""
+    z0 = small_model.encode(picture)
+    plain, prox = (walked(small_model, picture, m, mask=None) for m in ("npi", "npi-prox"))
+    same = walked(small_model, picture, "npi-prox", mask=None, proximal_quantile=0.0)
+    none = walked(small_model, picture, "npi-prox", mask=None, proximal_quantile=1.0)
+    assert (prox[1] - plain[1]).abs().max() > 100 * EXACT
+    # the latent's numbers without any guidance come from the trajectory in the end
+    assert torch.equal(prox[0], z0[0]) and torch.equal(none[1], z0[0])
+    assert (same[1] - plain[1]).abs().mean() < (prox[1] - plain[1]).abs().mean()
+
+
+def test_what_is_made_for_ddim_s_steps_is_not_walked_with_others(small_model, picture):
+    for method in ("pti", "null-text", "direct", "pti-p2p"):
+        with pytest.raises(InputError, match="^sampler must be ddim here"):
+            latent(small_model, picture, method, sampler="ancestral")
+
+
+# Stored inversions
+
+
+METHOD_PAIRS = [
+    (made, used)
+    for made, of in METHODS.items()
+    for used, row in METHODS.items()
+    if row.trajectory is of.trajectory
+]
+
+
+@pytest.fixture(scope="module")
+def stored(small_model, picture):
+    """An inversion by every method, for the prompt; the source text is told to all."""
+    return {
+        method: ptinv.invert(
+            small_model, picture, PROMPT, method=method, steps=6, source=SOURCE, inner_steps=1
+        )
+        for method in METHODS
+    }
+
+
+@pytest.mark.parametrize("made, used", METHOD_PAIRS)
+def test_an_inversion_serves_another_method_as_the_picture_does_or_it_is_said(
+    small_model, picture, stored, made, used, caplog
+):
+    """The trajectory may be another than the method's own, which is logged; nothing else may."""
+    caplog.set_level("WARNING")
+    told = dict(source=SOURCE, inner_steps=1)
+    served = latent(small_model, stored[made], used, **told)
+    kept = {n: stored[made].settings[n] for n in ("encode_ratio", "inversion_guidance")}
+    own = settings_of(picture, used, steps=6, **told)
+    differs = any(getattr(own, name) != value for name, value in kept.items())
+    guided = METHODS[used].trajectory is METHODS["pti"].trajectory
+    if not guided:  # noise has no guidance on the way up
+        kept.pop("inversion_guidance")
+        differs = own.encode_ratio != kept["encode_ratio"]
+    assert ("walks the inversion's trajectory" in caplog.text) == differs
+    fresh = latent(small_model, picture, used, **told, **kept)
+    assert torch.equal(served, fresh)
+
+
+def test_a_stored_inversion_is_edited_by_the_method_that_made_it_if_none_is_named(
+    small_model, picture, stored
+):
+    for made in ("null-text", "direct", "pti-p2p"):
+        unnamed = ptinv.edit(small_model, stored[made], PROMPT)
+        assert unnamed.tobytes() == ptinv.edit(small_model, stored[made], PROMPT, made).tobytes()
+
+
+def test_a_stored_inversion_is_reconstructed_for_its_source_and_no_other(small_model, stored):
+    ptinv.reconstruct(small_model, stored["null-text"])
+    ptinv.reconstruct(small_model, stored["null-text"], SOURCE)
+    with pytest.raises(InputError, match="^source must be 'a red car on the grass'"):
+        ptinv.reconstruct(small_model, stored["null-text"], "a blue boat")
+
+
+def test_the_source_text_is_kept_for_a_method_that_needs_it(small_model, picture):
+    unguided = dict(method="npi", source=SOURCE, inversion_guidance=0.0, steps=4)
+    inversion = ptinv.invert(small_model, picture, **unguided)
+    assert ptinv.edit(small_model, inversion, PROMPT).size == picture.size
+    assert ptinv.reconstruct(small_model, inversion).size == picture.size
+    assert ptinv.attention_maps(small_model, inversion, PROMPT).steps == 4
+
+
 # Local blending
 
 
@@ -186,10 +268,32 @@ def test_outside_the_blend_the_edit_is_its_source_to_the_bit(small_model, pictur
     assert not torch.equal(both[1:][~mask], both[:1][~mask])
 
 
+def test_where_the_prompt_only_leaves_words_out_the_mask_follows_those(small_model, picture):
+    """ "a red car and a blue boat" -> "a red car": the boat's places, and not the car's."""
+    long, short = "a red car and a blue boat", "a red car"
+    default, boat = (
+        result(small_model, picture, "p2p", short, source=long, mask_threshold=0.6, **options).mask
+        for options in ({}, dict(source_focus="blue boat"))
+    )
+    assert torch.equal(default, boat)
+    assert 0 < default.mean() < 1
+    car = result(small_model, picture, "p2p", short, source=long, mask_threshold=0.6, focus="car")
+    assert not torch.equal(default, car.mask)
+
+
+def test_the_mask_listens_before_words_are_weighed(small_model, picture):
+    settings = settings_of(picture, "p2p", source=SOURCE, reweight={"yellow": 3.0})
+    task = pipeline.Task(small_model, picture, PROMPT, settings, METHODS["p2p"].branches)
+    listens, weighs = task.controls
+    assert listens == task.attention.control
+    rows = ("null", "null", "source", "target")
+    assert weighs(50, rows).factors.max() == 3
+
+
 def test_subtracted_words_take_their_places_from_it(small_model, picture):
     whole = masks_of(small_model, picture, mask_relative_to="map")
     less = masks_of(small_model, picture, subtract="grass")
-    nothing = masks_of(small_model, picture, subtract="yellow red".split()[0])
+    nothing = masks_of(small_model, picture, subtract="yellow")
     assert torch.equal(torch.minimum(whole, less), less)
     assert less.sum() < whole.sum()
     assert nothing.sum() < whole.sum()
@@ -231,8 +335,10 @@ def test_inside_the_gate_the_other_words_maps_are_the_source_s_and_later_their_o
         assert same == (k > 3)  # the first three of six steps
 
 
-def test_small_maps_of_self_attention_are_replaced_at_any_size(small_model, picture):
-    """The limit is in cells of the model's own size: 8 of its 16, whatever the picture's."""
+def test_the_largest_map_that_is_replaced_is_told_in_cells_of_the_model_s_own_size(
+    small_model, picture
+):
+    """8 of its 16 across are a quarter of the latent, whatever the picture's size."""
     for size in ((48, 32), (30, 60)):
         task = pipeline.Task(
             small_model,
@@ -287,6 +393,14 @@ def test_two_generated_pictures_from_one_noise(small_model):
     torch.testing.assert_close(same[1], same[0], rtol=0, atol=EXACT)
     picture = ptinv.generate(small_model, PROMPT, source=SOURCE, **make)
     assert picture.tobytes() == small_model.decode(both[1:]).tobytes()
+
+
+@pytest.mark.parametrize(
+    "option", [dict(focus="car"), dict(mask_from="attention"), dict(cross_replace=0.3)]
+)
+def test_without_a_source_there_is_nothing_to_share_or_to_mask(small_model, option):
+    with pytest.raises(InputError, match="is for an edit of another prompt's picture"):
+        ptinv.generate(small_model, PROMPT, steps=2, **option)
 
 
 def test_a_generated_picture_has_no_mask_of_differences(small_model):

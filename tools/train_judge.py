@@ -23,6 +23,7 @@ from tqdm import tqdm
 from train_tiny import fit, of_another_run, to_float
 
 import ptinv
+from ptinv.errors import InputError
 
 BATCH = 64
 
@@ -57,12 +58,11 @@ def round_trips(model: ptinv.StableDiffusion, pixels: Tensor) -> Tensor:
     return torch.cat(out)
 
 
-def train(args: argparse.Namespace) -> judge.Judge:
+def train(model: ptinv.StableDiffusion, args: argparse.Namespace) -> judge.Judge:
     """Cross-entropy of all three questions; pictures mirrored, lightened and shifted at random."""
     network = judge.Judge()
     drawn, contents = scenes.many("train", args.seed, args.pictures, described)
     sharp = torch.from_numpy(drawn)
-    model = ptinv.load(args.model, args.device, "float32")
     blurred = round_trips(model, sharp[: args.blurred])
     right = labels(contents)
 
@@ -101,12 +101,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1000, help="not the embedded model's")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args(argv)
-    if reason := of_another_run(args):
-        parser.exit(2, f"{parser.prog}: {reason}\n")
+    try:
+        if reason := of_another_run(args):
+            raise InputError(reason)
+        model = ptinv.load(args.model, args.device, "float32")
+    except InputError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
     args.work.mkdir(parents=True, exist_ok=True)
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
-    network = train(args)
+    network = train(model, args)
     state = {k: v.half().cpu().contiguous() for k, v in network.state_dict().items()}
     save_file(state, args.out / "judge.safetensors", metadata={"format": "pt"})
 

@@ -9,6 +9,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from .. import ddim, files, images, inverting, maps, pipeline
 from ..errors import InputError
 from ..inversion.record import SUFFIX, Inversion
@@ -27,7 +29,7 @@ def edit(args: argparse.Namespace) -> None:
     shown = images.check_output(args.show_mask, _inputs(args)) if "show_mask" in args else None
     if shown == output:
         raise InputError("the mask would overwrite the picture; name another file for one of them")
-    job = Job.of("edit", picture, args.prompt, args.method, given, output, shown)
+    job = Job.of("edit", picture, args.prompt, _method(args, picture), given, output, shown)
     job.perform(open_model(args), progress_of(args))
 
 
@@ -36,16 +38,19 @@ def invert(args: argparse.Namespace) -> None:
     if args.prompt is not None:
         check_prompt(args.prompt, "what the picture should become, or leave it out")
     picture, given = images.open_picture(args.picture), options(args)
-    inverting.settings_of(picture, args.method, **given)
-    how = picture, args.prompt, args.method, progress_of(args)
+    method = _method(args, picture)
+    inverting.settings_of(picture, method, **given)
+    how = picture, args.prompt, method, progress_of(args)
     inverting.invert(open_model(args), *how, **given).save(output)
 
 
 def reconstruct(args: argparse.Namespace) -> None:
     output = images.check_output(args.output, _inputs(args))
     picture, given = open_any(args.picture), options(args)
-    prompt = pipeline.own_prompt(picture) if args.prompt is None else args.prompt
-    job = Job.of("reconstruct", picture, prompt, args.method, given, output)
+    method, prompt = _method(args, picture), args.prompt
+    if prompt is None:
+        prompt = pipeline.own_prompt(picture, method)
+    job = Job.of("reconstruct", picture, prompt, method, given, output)
     job.perform(open_model(args), progress_of(args))
 
 
@@ -131,6 +136,10 @@ def methods(args: argparse.Namespace) -> None:
             print("    " + " ".join(f"{flag(n)} {value}" for n, value in row.defaults.items()))
     shown = [n for n in NAMES if getattr(usual, n) not in (None, {}, False)]
     print("the other defaults\n    " + " ".join(f"{flag(n)} {getattr(usual, n)}" for n in shown))
+
+
+def _method(args: argparse.Namespace, picture: Image.Image | Inversion) -> str:
+    return getattr(args, "method", None) or inverting.method_of(picture)
 
 
 def _inputs(args: argparse.Namespace) -> list[str]:

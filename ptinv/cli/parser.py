@@ -152,7 +152,9 @@ def _model_options() -> argparse.ArgumentParser:
 
 def _inversion_options() -> argparse.ArgumentParser:
     group = Parser(add_help=False, argument_default=argparse.SUPPRESS)
-    group.add_argument("--method", default="pti", help="see `ptinv methods` (default: pti)")
+    group.add_argument(
+        "--method", help="see `ptinv methods` (default: pti, or what made a stored inversion)"
+    )
     group.add_argument(
         "--source",
         metavar="TEXT",

@@ -2,6 +2,7 @@
 
 A gate counts in progress, the fraction of the walk's steps that are done, 0 at the first: a number
 f stands for [0, f), a pair (a, b) for [a, b). By word, {"default": 0.8, "tiger": (0.2, 0.5)}.
+A step that a gate ends within is still in it, where the original code has already shut it.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +10,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from ..settings import DEFAULT, Gate, WordGates, bounds
+from ..settings import DEFAULT, Gate, Settings, WordGates, bounds
 from ..text import LENGTH
 
 
@@ -23,10 +24,10 @@ def token_gates(gates: WordGates, find: Callable[[str], list[int]], length: int 
     """(77, 2): the gate of each token of a prompt, from `gates` as one or by word.
 
     find: the positions of a phrase in the prompt, as `Tokenizer.find` has it. Tokens that no phrase
-    names have the "default"; without one theirs is always open.
+    names have the "default", which is that of the settings if it isn't said.
     """
     by_word = dict(gates) if isinstance(gates, Mapping) else {DEFAULT: gates}
-    table = interval(by_word.pop(DEFAULT, 1.0)).repeat(length, 1)
+    table = interval(by_word.pop(DEFAULT, Settings.cross_replace)).repeat(length, 1)
     for phrase, gate in by_word.items():
         table[find(phrase)] = interval(gate)
     return table

@@ -7,7 +7,8 @@ operator drops it, with a threshold λ that is a quantile of its absolute values
     l1   and comes λ closer to 0               (soft thresholding)
 
 In the authors' code "l0" is soft as well; here the operators are the paper's. Each row of a batch
-has its own λ, where the code takes one over source and target together.
+has its own λ, where the code takes one over source and target together: half of those differences
+are 0 in negative-prompt inversion, so that its quantile of 0.75 is the target's 0.5.
 """
 
 import torch

@@ -36,5 +36,6 @@ def tune_null(
     Raises FloatingPointError if the numbers are not finite.
     """
     null = model.embed("")
-    how = inner_steps, lr, guidance, progress, lr_decay, stop_below
-    return tune(model, trajectory, rungs, "null", null, source, *how)
+    how = dict(inner_steps=inner_steps, lr=lr, lr_decay=lr_decay, stop_below=stop_below)
+    what = model, trajectory, rungs, "null", null, source
+    return tune(*what, guidance=guidance, progress=progress, **how)

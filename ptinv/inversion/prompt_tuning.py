@@ -54,8 +54,9 @@ def tune_prompt(
     `tune`, also for what is raised.
     """
     null = model.embed("")
-    how = inner_steps, lr, guidance, progress, lr_decay, stop_below
-    return tune(model, trajectory, rungs, "cond", start, null, *how)
+    how = dict(inner_steps=inner_steps, lr=lr, lr_decay=lr_decay, stop_below=stop_below)
+    what = model, trajectory, rungs, "cond", start, null
+    return tune(*what, guidance=guidance, progress=progress, **how)
 
 
 def tune(
@@ -65,12 +66,13 @@ def tune(
     side: Side,
     start: Tensor,
     other: Tensor,
+    *,
     inner_steps: int,
     lr: float,
-    guidance: float,
-    progress: Progress,
     lr_decay: float,
     stop_below: float,
+    guidance: float,
+    progress: Progress,
 ) -> Tuning:
     """The loop of Algorithm 1 for an embedding c_t on one side of guidance; each row by itself.
 
