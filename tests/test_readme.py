@@ -1,5 +1,6 @@
 """What the README promises: its commands, its Python and its links."""
 
+import ast
 import re
 import shlex
 import subprocess
@@ -44,3 +45,24 @@ def test_line_counts_of_the_reading_order_are_about_right():
     for path, said in rows:
         lines = len((ROOT / path).read_text(encoding="utf-8").splitlines())
         assert abs(lines - int(said)) <= 10 + lines // 10, f"{path} has {lines} lines"
+
+
+def imported(path: Path) -> set[Path]:
+    """The package's own files that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            for file in (base, *(base / alias.name for alias in node.names)):
+                found |= {file.with_suffix(".py")} if file.with_suffix(".py").is_file() else set()
+    return found
+
+
+def test_the_reading_order_names_every_file_and_each_imports_only_what_stands_above_it():
+    order = [
+        ROOT / path for path in re.findall(r"^\| \[`[^`]+`\]\((ptinv/[^)]+)\) \| \d+", README, re.M)
+    ]
+    files = {path for path in (ROOT / "ptinv").rglob("*.py") if not path.name.startswith("__")}
+    assert set(order) == files and len(order) == len(files)
+    for i, path in enumerate(order):
+        assert imported(path) & files <= set(order[:i]), path.name
