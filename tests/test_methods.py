@@ -15,6 +15,7 @@ from ptinv.editing.masks import noise_difference
 from ptinv.errors import InputError
 from ptinv.inversion.ddim import ddim_inversion
 from ptinv.inversion.noising import fresh_noise, noised
+from ptinv.inversion.null_text import tune_null
 from ptinv.inversion.prompt_tuning import guided_step, tune_prompt
 from ptinv.inversion.residuals import residuals
 from ptinv.inverting import settings_of
@@ -402,21 +403,23 @@ def test_every_inversion_takes_several_latents_and_treats_each_alone(small_model
         guided = ddim_inversion(small_model, z, rungs, condition, 2.0)
         trajectory = ddim_inversion(small_model, z, rungs)
         tuning = tune_prompt(small_model, trajectory, rungs, target, lr=0.01)
+        null_tuning = tune_null(small_model, trajectory, rungs, target, inner_steps=1)
         with torch.no_grad():
             missed = residuals(small_model, trajectory, rungs, Walk(condition))
-        return guided, trajectory, noised(z, rungs, noise), missed, *tuning
+        exact = guided, trajectory, noised(z, rungs, noise), missed
+        return *exact, tuning.losses, null_tuning.losses, tuning.embeddings, null_tuning.embeddings
 
     both, alone = all_of(z), [all_of(one) for one in z.split(1)]
-    *inversions, embeddings, losses = zip(both, *alone, strict=True)
-    for together, first, second in (*inversions, losses):
+    *inversions, embeddings, nulls = zip(both, *alone, strict=True)
+    for together, first, second in inversions:
         assert together.shape[1] == 2
         torch.testing.assert_close(together, torch.cat([first, second], 1), rtol=1e-3, atol=1e-4)
-    together, first, second = embeddings
-    # Adam takes whole steps, whose sign rounding decides where a gradient is nearly 0
-    differ = (together - torch.cat([first, second], 1)).abs() > 1e-3
-    assert together.shape == (3, 2, 77, target.shape[-1])
-    assert differ.float().mean() < 0.01
-    assert (first - second).abs().max() > 0.01
+    for together, first, second in (embeddings, nulls):
+        # Adam takes whole steps, whose sign rounding decides where a gradient is nearly 0
+        differ = (together - torch.cat([first, second], 1)).abs() > 1e-3
+        assert together.shape == (3, 2, 77, target.shape[-1])
+        assert differ.float().mean() < 0.01
+        assert (first - second).abs().max() > 0.01
 
 
 # Pixels
