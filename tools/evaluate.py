@@ -35,7 +35,9 @@ from ptinv.sampling import Walk, last, walk_down
 EMBEDDED = Path(__file__).parents[1] / "weights" / "tiny"
 
 # as PTI's paper compares with it: from the same trajectory, one learning rate, every iteration
-NTI = dict(method="null-text", lr_decay=0.0, stop_below=0.0)
+NTI = dict(
+    method="null-text", encode_ratio=0.8, inversion_guidance=0.0, lr_decay=0.0, stop_below=0.0
+)
 
 # sampled with the caption of the picture; ω = 0 in inversion
 RECONSTRUCTIONS = {
