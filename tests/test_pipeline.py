@@ -184,7 +184,9 @@ def test_a_bare_trajectory_is_tuned_when_a_method_needs_it(small_model, picture,
     bare = ptinv.invert(small_model, picture, method="ddim-edit", **STEPS)
     assert bare.embeddings is None
     assert torch.equal(bare.trajectory, inversion.trajectory)
-    assert same(ptinv.edit(small_model, bare, PROMPT), ptinv.edit(small_model, inversion, PROMPT))
+    tuned = ptinv.edit(small_model, bare, PROMPT, method="pti")
+    assert same(tuned, ptinv.edit(small_model, inversion, PROMPT))
+    assert not same(tuned, ptinv.edit(small_model, bare, PROMPT))  # by what made it
 
 
 def test_the_tuning_is_kept_where_it_is_asked_for(small_model, inversion, asked):

@@ -65,8 +65,8 @@ class Reached(Exception):
 
 @pytest.mark.parametrize("tool, training", [(train_tiny, "train_vae"), (train_judge, "train")])
 def test_a_run_goes_on_with_its_own_arguments_only(tmp_path, monkeypatch, capsys, tool, training):
-    def train(args):
-        network = nn.Linear(3, 2)
+    def train(*given):
+        network, args = nn.Linear(3, 2), given[-1]
         train_tiny.fit("any", network, lambda step: network.weight.mean(), 1, 0.01, 0.9, args)
         raise Reached
 
