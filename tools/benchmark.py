@@ -190,6 +190,8 @@ def timed(call: Callable) -> float:
 
 
 def in_fresh_process(function: Callable, *args):
+    # so that the C library gives large blocks back once they are freed, and a peak is of what lives
+    os.environ["MALLOC_MMAP_THRESHOLD_"] = str(2**20)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *args).result()
 
