@@ -45,6 +45,14 @@ def test_the_world_is_as_rich_as_promised():
     assert len(overlapping) > 20
 
 
+def test_a_crowded_world_has_more_of_what_is_hard_and_all_of_the_same_groups():
+    for groups in (scenes.GROUPS, scenes.CROWDED):
+        assert sum(groups.values()) == pytest.approx(1)
+    assert scenes.GROUPS.keys() == scenes.CROWDED.keys()
+    easy = (1, 0)
+    assert all(scenes.CROWDED[g] > p for g, p in scenes.GROUPS.items() if g != easy)
+
+
 def test_same_seed_gives_the_same_bytes(tmp_path):
     for name, seed in (("a", 7), ("b", 7), ("c", 8)):
         assert scenes.main([str(tmp_path / name), "--count", "3", "--seed", str(seed)]) == 0
@@ -62,10 +70,12 @@ def test_splits_share_no_scene():
 
 
 def test_drawing_on_all_cores_is_drawing_one_by_one():
-    pixels, captions = scenes.many("look", 3, 5, scenes.caption)
+    crowd = {(2, 1): 1.0}
+    pixels, captions = scenes.many("look", 3, 5, scenes.caption, crowd)
     for i in range(5):
         rng = scenes.split_rng("look", 3, i)
-        scene = scenes.random_scene(rng)
+        scene = scenes.random_scene(rng, crowd)
+        assert len(scene.things) == 3
         assert np.array_equal(pixels[i].transpose(1, 2, 0), np.asarray(scenes.draw(scene)))
         assert captions[i] == scenes.caption(scene, rng)
 
@@ -176,7 +186,7 @@ def test_bad_arguments_are_refused_in_one_sentence(tmp_path):
     taken.write_text("kept")
     out = tmp_path / "out"
     refused = (
-        (out, "--count", -1),
+        (out, "--count", 0),
         (out, "--seed", -1),
         (taken,),
         (tmp_path, "--sheet"),

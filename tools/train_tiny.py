@@ -1,10 +1,9 @@
 """Trains the embedded model from scratch: first the VAE, then UNet and text encoder together.
 
 It learns the world of `scenes.py` through ptinv's own networks, as Stable Diffusion was trained:
-ε-prediction on the latents of captioned pictures, some of the captions empty so that guidance has
-something to push away from, and an average of the weights kept for sampling. What differs serves
-inversion, which walks without a prompt and asks for ε a step off: a fifth of the captions are
-empty, twice as many as usual, and the input's noise is not quite the noise to predict.
+ε-prediction on the latents of captioned pictures, a tenth of the captions empty so that guidance
+has something to push away from, and an average of the weights kept for sampling. What differs
+serves inversion, which asks for ε a step off: the input's noise is not quite that to predict.
 
     python tools/train_tiny.py weights/tiny --work runs/tiny      # about 100 minutes on 2 cores
 
@@ -19,6 +18,7 @@ import copy
 import json
 import math
 import os
+import pickle
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +32,8 @@ from tqdm import tqdm
 
 import ptinv
 from ptinv import ddim
+from ptinv.errors import InputError
+from ptinv.model import StableDiffusion
 from ptinv.text import TextEncoder, Tokenizer
 from ptinv.unet import UNet, UNetConfig
 from ptinv.vae import VAE, VAEConfig
@@ -47,7 +49,9 @@ UNET_TABLE = UNetConfig(
     trained_size=32,
 )
 START, END = "<|startoftext|>", "<|endoftext|>"
+EMPTY = 0.1  # how many of the captions are left out
 CHECKPOINT_EVERY = 100
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def text_table(vocab_size: int) -> dict:
@@ -128,10 +132,15 @@ def lasting(args: argparse.Namespace) -> dict[str, str]:
     }
 
 
-def of_another_run(args: argparse.Namespace) -> str | None:
-    """Why the work folder's checkpoints can't go on with these arguments; None if they can."""
+def refusal(args: argparse.Namespace) -> str | None:
+    """Why a run can't begin, or go on from the work folder's checkpoints; None if it can."""
+    if args.device == "cuda" and not torch.cuda.is_available():
+        return "there is no CUDA device here; use --device cpu"
     for path in sorted(args.work.glob("*.pt")):
-        was = torch.load(path, weights_only=True, mmap=True).get("arguments", {})
+        try:
+            was = torch.load(path, weights_only=True, mmap=True).get("arguments", {})
+        except (RuntimeError, pickle.UnpicklingError, EOFError):
+            return f"{path} is damaged; remove it, or give another --work"
         differ = [
             f"--{name.replace('_', '-')} {was.get(name, 'unknown')}, not {value}"
             for name, value in lasting(args).items()
@@ -196,11 +205,11 @@ def fit(
     return average.eval()
 
 
-def train_vae(args: argparse.Namespace) -> VAE:
+def train_vae(start: StableDiffusion | None, args: argparse.Namespace) -> VAE:
     """L1 and L2 to the picture, and a slight pull of the latents towards a unit Gaussian."""
     vae = VAE(VAE_TABLE)
-    if args.start:
-        vae.load_state_dict(ptinv.load(args.start, "cpu", "float32").vae.state_dict())
+    if start:
+        vae.load_state_dict(start.vae.state_dict())
     pixels = torch.from_numpy(scenes.many("train", args.seed, args.vae_pictures, scenes.caption)[0])
 
     def loss_at(step: int) -> Tensor:
@@ -224,7 +233,9 @@ def train_vae(args: argparse.Namespace) -> VAE:
 @torch.no_grad()
 def encoded(vae: VAE, args: argparse.Namespace) -> tuple[Tensor, list[str]]:
     """The latents (count, c, h, w) of the UNet's training pictures, unscaled, and captions."""
-    pixels, captions = scenes.many("train", args.seed, args.unet_pictures, scenes.caption)
+    pixels, captions = scenes.many(
+        "train", args.seed, args.unet_pictures, scenes.caption, scenes.CROWDED
+    )
     latents = []
     with torch.autocast(args.device, dtype=torch.bfloat16):
         for batch in tqdm(torch.from_numpy(pixels).split(50), desc="encoding"):
@@ -244,42 +255,45 @@ def silence_pieces(text_encoder: TextEncoder, tokens: list[str]) -> list[bool]:
     return known
 
 
-def beginning(tokens: list[str], start: Path | None) -> tuple[UNet, TextEncoder]:
+def beginning(tokens: list[str], start: StableDiffusion | None) -> tuple[UNet, TextEncoder]:
     """Networks at random, or a trained model's, whose words keep their embeddings."""
     unet, text_encoder = UNet(UNET_TABLE), TextEncoder(text_table(len(tokens)))
     unet.conv_out.weight.data.zero_()
     known = silence_pieces(text_encoder, tokens)
     if start:
-        model = ptinv.load(start, "cpu", "float32")
-        unet.load_state_dict(model.unet.state_dict())
-        learned = model.text_encoder.text_model.embeddings.token_embedding.weight
-        vocabulary = model.tokenizer.clip.get_vocab()
+        unet.load_state_dict(start.unet.state_dict())
+        learned = start.text_encoder.text_model.embeddings.token_embedding.weight
+        vocabulary = start.tokenizer.clip.get_vocab()
         table = text_encoder.text_model.embeddings.token_embedding.weight.data.clone()
         for i, token in enumerate(tokens):
             if known[i] and learned[vocabulary.get(token, 0)].any():
                 table[i] = learned[vocabulary[token]]
         name = "text_model.embeddings.token_embedding.weight"
-        text_encoder.load_state_dict(model.text_encoder.state_dict() | {name: table})
+        text_encoder.load_state_dict(start.text_encoder.state_dict() | {name: table})
     return unet, text_encoder
 
 
 def train_unet(
-    latents: Tensor, captions: list[str], tokens: list[str], args: argparse.Namespace
+    latents: Tensor,
+    captions: list[str],
+    tokens: list[str],
+    start: StableDiffusion | None,
+    args: argparse.Namespace,
 ) -> tuple[UNet, TextEncoder]:
     """L_simple of DDPM: the squared error of the predicted noise, all timesteps alike.
 
     The noise that the network sees is perturbed a little (arXiv 2301.11706, γ = 0.1): it learns to
     say the same of latents that lie close together, and the errors of a walk grow less.
     """
-    unet, text_encoder = beginning(tokens, args.start)
-    ids = Tokenizer(args.out / "tokenizer").ids([*captions, ""])
+    unet, text_encoder = beginning(tokens, start)
+    ids = Tokenizer(args.out / "tokenizer").ids([*captions, ""])  # the last is ∅
     alphas_cumprod, batch = ddim.alphas_cumprod().to(args.device), args.batch
 
     def loss_at(step: int) -> Tensor:
         g = torch.Generator().manual_seed(args.seed * 1_000_003 + step)
         rows = torch.randint(len(captions), (batch,), generator=g)
         z0 = latents[rows].to(args.device)
-        rows[torch.rand(batch, generator=g) < 0.2] = len(captions)  # the empty caption
+        rows[torch.rand(batch, generator=g) < EMPTY] = len(captions)
         # one timestep from each of `batch` equal parts: less noise in the loss than from all of it
         spread = (torch.arange(batch) + torch.rand(batch, generator=g)) / batch
         t = (spread * ddim.TRAIN_STEPS).long().to(args.device)
@@ -378,18 +392,22 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--unet-pictures", type=int, default=20000)
     parser.add_argument("--batch", type=int, default=16, help="of the UNet")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default=DEVICE)
     args = parser.parse_args(argv)
-    if reason := of_another_run(args):
-        parser.exit(2, f"{parser.prog}: {reason}\n")
+    try:
+        if reason := refusal(args):
+            raise InputError(reason)
+        start = ptinv.load(args.start, "cpu", "float32") if args.start else None
+    except InputError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
     args.work.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
     tokens = write_tokenizer(args.out / "tokenizer")
-    vae = train_vae(args)
+    vae = train_vae(start, args)
     latents, captions = encoded(vae, args)
     scale = 1 / latents.std().item()
-    unet, text_encoder = train_unet(latents * scale, captions, tokens, args)
+    unet, text_encoder = train_unet(latents * scale, captions, tokens, start, args)
     write_folder(args.out, vae, unet, text_encoder, scale)
 
 
