@@ -17,9 +17,14 @@ from .errors import InputError
 LENGTH = 77  # tokens in a context, with the start and at least one end token
 LITTLE_WORDS = frozenset(
     "a an the this that these those some and or but with without in on at by of to from for as is "
-    "are into onto over under behind before beside near next through across there it its".split()
+    "are into onto over under behind before beside near next through across there it its above "
+    "below between among against along around down up off inside outside within past toward "
+    "towards my your his her our their".split()
 )
-PICTURES = frozenset("photo photograph picture image painting drawing sketch portrait".split())
+PICTURES = frozenset(
+    "photo photograph picture image painting drawing sketch portrait photos photographs pictures "
+    "images paintings drawings sketches portraits".split()
+)
 SD_V1_TEXT = dict(
     vocab_size=49408,
     hidden_size=768,
@@ -68,8 +73,14 @@ class Tokenizer:
     def __init__(self, folder: Path):
         try:
             self.clip = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+            start, _, end = self.clip("a")["input_ids"]
         except Exception as error:  # the tokenizers library raises nothing narrower
             raise InputError(f"{folder} does not hold a CLIP tokenizer ({error})") from error
+        if end != start + 1:  # CLIP's vocabulary ends with both
+            raise InputError(
+                f"the tokenizer in {folder} has its tokens in another order than CLIP's; "
+                "use the one that belongs to the model"
+            )
 
     def ids(self, prompts: list[str]) -> Tensor:
         """(b, 77): start, the prompt, and end tokens to the full length, as SD v1 was trained."""

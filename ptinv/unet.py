@@ -52,7 +52,7 @@ class UNetConfig:
 
 
 def timestep_embedding(t: Tensor, channels: int) -> Tensor:
-    """Sinusoids of the timestep, (b,) -> (b, channels): cosines first, periods 2π to 20000π."""
+    """Sinusoids of timesteps, (b,) -> (b, channels): cosines first, periods 2π to almost 20000π."""
     half = channels // 2
     exponents = torch.arange(half, dtype=torch.float32, device=t.device) / half
     angles = t.float()[:, None] * torch.exp(-math.log(10000) * exponents)

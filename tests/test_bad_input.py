@@ -66,6 +66,25 @@ PICTURES = {
 }
 
 
+def test_an_inversion_is_not_inverted_again(here, capsys):
+    assert ptinv_("invert", "picture.png", *STEPS, "--quiet", "-o", "kept.safetensors") == 0
+    capsys.readouterr()
+    said = answer(capsys, "invert", "kept.safetensors", PROMPT, "-o", "new.safetensors")
+    assert "kept.safetensors is an inversion already" in said
+
+
+def test_a_mask_that_would_not_be_used(here, capsys, picture):
+    picture.save("mask.png")
+    masks = ["--mask", "mask.png", "--mask-from", "attention"]
+    said = answer(capsys, "edit", "picture.png", PROMPT, *masks, "-o", "new.png")
+    assert "--mask-from leaves out the file" in said
+
+
+def test_a_model_without_a_name(here, capsys):
+    said = answer(capsys, "edit", "picture.png", PROMPT, "--model", "", "-o", "new.png")
+    assert "--model is empty" in said
+
+
 @pytest.mark.parametrize("name", PICTURES)
 @pytest.mark.parametrize("command", ["edit", "reconstruct", "invert", "attention"])
 def test_a_picture_that_cannot_be_used(here, capsys, picture, command, name):

@@ -399,7 +399,7 @@ def test_numbers_that_are_not_finite_are_noticed_with_a_hint_at_the_precision(
     weights[name][:] = torch.nan
     save_file(weights, file)
     before = contents(here)
-    assert ptinv_(*words, "--quiet", "--model", model, "-o", "new.png") == 1
+    assert ptinv_(*words, "--quiet", "--model", model, "-o", "new.png") == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "Traceback" not in said
     assert "NaN" in said and "--dtype" in said

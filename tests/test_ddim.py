@@ -57,6 +57,7 @@ def test_from_1_to_500_steps_stay_within_the_schedule():
         assert len(visited) == steps
         assert visited[-1] == 1
         assert visited[0] < ddim.TRAIN_STEPS
+    assert ddim.timesteps(334)[:2] == [667, 665]
 
 
 @pytest.mark.parametrize("steps", [-1, 0, 501])

@@ -1,5 +1,7 @@
 """Prompt tuning: the embedding moves, nothing else does, and the walk comes back for it."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -151,6 +153,18 @@ def test_reduced_precision_tunes_in_the_same_direction(
     assert tuning.embeddings.isfinite().all() and tuning.losses.isfinite().all()
     ours, theirs = ((t.embeddings - target).flatten(1) for t in (tuning, tuned))
     assert (F.cosine_similarity(ours, theirs) > likeness).all()
+
+
+def test_a_scale_of_the_loss_that_overflows_the_network_is_halved(small_folder, trajectory, target):
+    model, rung = ptinv.load(small_folder, device="cpu", dtype="float16"), RUNGS[-1]
+    c = target.clone().requires_grad_()
+    found = {}
+    for scale in (2.0**12, 2.0**60):
+        land = partial(guided_step, model, trajectory[-1], rung, torch.zeros(()), 7.5)
+        found[scale], losses, served = gradient(land, c, trajectory[-2], scale)
+        assert found[scale].isfinite().all() and losses.isfinite().all()
+    assert served < 2.0**60
+    assert F.cosine_similarity(*(g.flatten() for g in found.values()), dim=0) > 0.99
 
 
 def through_float16(c):

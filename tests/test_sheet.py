@@ -78,7 +78,7 @@ def test_figures_are_means_over_the_edits():
 
 
 def test_the_words_that_stand_out_are_the_new_ones():
-    said = {edit.target: sheet.new_words(edit) for edit in sheet.chosen(0)}
+    said = {edit.target: sheet.emphasised(edit) for edit in sheet.chosen(0)}
     assert said["a red car in a room"] == {"red"}
     assert said["a blue tree by the sea"] == {"tree"}
     assert said["a red house and a pink dog by the sea"] == {"by", "sea"}

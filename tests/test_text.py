@@ -1,11 +1,13 @@
 """Prompts: their words are found by tokens, and whatever is lost or unknown is known."""
 
+import json
 import logging
+import shutil
 
 import pytest
 
 from ptinv.errors import InputError
-from ptinv.text import is_little, new_words, noun_phrase
+from ptinv.text import Tokenizer, is_little, new_words, noun_phrase
 
 
 @pytest.fixture
@@ -119,6 +121,11 @@ def test_lost_and_unknown_words_are_logged(small_model, caplog):
         ("a small painting of two dogs on the grass", "two dogs"),
         ("a picture on a wall", "picture"),
         ("a cup of tea", "cup"),
+        ("a dog inside a house", "dog"),
+        ("a tower between two trees", "tower"),
+        ("a bird above the sea", "bird"),
+        ("my dog", "dog"),
+        ("photos of a yellow car", "yellow car"),
         ("a photo of", ""),
         ("the", ""),
         ("...", ""),
@@ -166,3 +173,16 @@ def test_of_a_word_that_stands_twice_only_the_new_one_is_new(tokenizer, prompt, 
 def test_little_words_and_punctuation_say_nothing_of_what_there_is_to_see(tokenizer):
     words = tokenizer.words("the Car, and 2 dogs on the grass.")
     assert texts(word for word in words if not is_little(word)) == ["car", "2", "dogs", "grass"]
+
+
+def test_a_tokenizer_of_another_order_or_of_nothing_is_refused(small_folder, tmp_path):
+    whole = small_folder / "tokenizer"
+    vocab = json.loads((whole / "vocab.json").read_text(encoding="utf-8"))
+    backwards = {token: len(vocab) - 1 - i for token, i in vocab.items()}
+    for name, changed, said in (("backwards", backwards, "another order"), ("empty", {}, "CLIP")):
+        folder = shutil.copytree(whole, tmp_path / name)
+        (folder / "vocab.json").write_text(json.dumps(changed), encoding="utf-8")
+        if not changed:
+            (folder / "merges.txt").write_text("#version: 0.2\n")
+        with pytest.raises(InputError, match=said):
+            Tokenizer(folder)

@@ -89,3 +89,25 @@ def test_a_run_goes_on_with_its_own_arguments_only(tmp_path, monkeypatch, capsys
     with pytest.raises(SystemExit):
         tool.main(words)
     assert f"--seed unknown, not {seed}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("tool", [train_tiny, train_judge])
+@pytest.mark.parametrize("left", [b"", b"not a checkpoint"])
+def test_a_damaged_checkpoint_is_named(tmp_path, capsys, tool, left):
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "any.pt").write_bytes(left)
+    with pytest.raises(SystemExit) as caught:
+        tool.main([str(tmp_path / "out"), "--work", str(work), "--device", "cpu"])
+    assert caught.value.code == 2
+    assert "any.pt is damaged; remove it, or give another --work" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_to_start_from_that_is_not_there_is_named(tmp_path, capsys):
+    missing = tmp_path / "missing"
+    with pytest.raises(SystemExit) as caught:
+        train_tiny.main([str(tmp_path / "out"), "--start", str(missing), "--device", "cpu"])
+    assert caught.value.code == 2
+    assert str(missing) in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

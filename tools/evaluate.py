@@ -31,6 +31,7 @@ from ptinv.errors import InputError
 from ptinv.methods import METHODS, Method
 from ptinv.metrics import psnr
 from ptinv.sampling import Walk, last, walk_down
+from ptinv.settings import check
 
 EMBEDDED = Path(__file__).parents[1] / "weights" / "tiny"
 
@@ -210,9 +211,41 @@ def manifest(folder: Path, count: int | None) -> list[dict]:
     path = folder / "manifest.jsonl"
     if not path.is_file():
         raise InputError(f"there is no {path}; write one with python tools/scenes.py {folder}")
-    edits = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:count]]
     paths = ("image", "truth", "mask")
-    return [edit | {name: folder / edit[name] for name in paths} for edit in edits]
+    try:
+        edits = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:count]]
+        return [edit | {name: folder / edit[name] for name in paths} for edit in edits]
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{path} is not what scenes.py writes ({error!r}); write it again"
+        ) from error
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Prints what was asked for, once everything that it needs is known to be there."""
+    count = 512 if args.count is None else args.count
+    check("count", count, 1, 10**6, whole=True)
+    check("inverted", args.inverted, 1, 10**6, whole=True)
+    check("seed", args.seed, 0, 2**32 - 1, whole=True)
+    on_files = args.what in ("reconstruction", "edits")
+    if on_files and args.scenes is None:
+        raise InputError(f"{args.what} needs a folder that scenes.py wrote; name it")
+    if not on_files and not judges.WEIGHTS.is_file():
+        raise InputError(
+            f"there is no judge at {judges.WEIGHTS}; train one with "
+            f"python tools/train_judge.py {judges.WEIGHTS.parent}"
+        )
+    edits = manifest(args.scenes, args.count) if on_files else []
+    model = ptinv.load(args.model, args.device, args.dtype)
+    match args.what:
+        case "judge":
+            judge_figures(model, count, args.seed)
+        case "model":
+            model_figures(model, count, args.inverted, args.seed)
+        case "reconstruction":
+            reconstruction(model, [(images.open_picture(e["image"]), e["caption"]) for e in edits])
+        case "edits":
+            edited(model, edits)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -226,29 +259,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device")
     parser.add_argument("--dtype")
     args = parser.parse_args(argv)
-    on_files = args.what in ("reconstruction", "edits")
     try:
-        if on_files and args.scenes is None:
-            raise InputError(f"{args.what} needs a folder that scenes.py wrote; name it")
-        if not on_files and not judges.WEIGHTS.is_file():
-            raise InputError(
-                f"there is no judge at {judges.WEIGHTS}; train one with "
-                f"python tools/train_judge.py {judges.WEIGHTS.parent}"
-            )
-        edits = manifest(args.scenes, args.count) if on_files else []
-        model = ptinv.load(args.model, args.device, args.dtype)
-    except InputError as error:
+        evaluate(args)
+    except (InputError, OSError, FloatingPointError) as error:
         print(f"evaluate.py: {error}", file=sys.stderr)
         return 2
-    match args.what:
-        case "judge":
-            judge_figures(model, args.count or 512, args.seed)
-        case "model":
-            model_figures(model, args.count or 512, args.inverted, args.seed)
-        case "reconstruction":
-            reconstruction(model, [(images.open_picture(e["image"]), e["caption"]) for e in edits])
-        case "edits":
-            edited(model, edits)
     return 0
 
 

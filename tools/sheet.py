@@ -104,7 +104,7 @@ def drawn(
 ) -> Image.Image:
     """The sheet: the inputs and the true edits, then the methods, with their figures."""
     columns = [
-        grid.Column(HEADINGS.get(edit.kind, edit.kind), edit.target, new_words(edit))
+        grid.Column(HEADINGS.get(edit.kind, edit.kind), edit.target, emphasised(edit))
         for edit in edits
     ]
     near, far = "{:.1f} dB to the true edit", "{:.1f} dB to the input elsewhere"
@@ -123,7 +123,7 @@ def drawn(
     return grid.page(columns, rows)
 
 
-def new_words(edit: Edit) -> set[str]:
+def emphasised(edit: Edit) -> set[str]:
     """The words of the target that say what is to change."""
     return set(edit.target.split()) - set(edit.caption.split()) - {"a", "an"}
 
@@ -164,7 +164,7 @@ def main(argv: list[str] | None = None) -> int:
         cells = cells_of(model, edits, ways, args.work)
         measures = measured(model, edits, cells)
         save(drawn(edits, ways, cells, measures), out)
-    except (InputError, OSError) as error:
+    except (InputError, OSError, FloatingPointError) as error:
         print(f"sheet.py: {error}", file=sys.stderr)
         return 2
     headings = ["PSNR to the true edit, dB", "to the input outside the true mask, dB", "seconds"]

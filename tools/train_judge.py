@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from things import COLOURS, KINDS
 from torch import Tensor
 from tqdm import tqdm
-from train_tiny import fit, of_another_run, to_float
+from train_tiny import DEVICE, fit, refusal, to_float
 
 import ptinv
 from ptinv.errors import InputError
@@ -99,10 +99,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--pictures", type=int, default=20000)
     parser.add_argument("--blurred", type=int, default=6000, help="how many are blurred as well")
     parser.add_argument("--seed", type=int, default=1000, help="not the embedded model's")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default=DEVICE)
     args = parser.parse_args(argv)
     try:
-        if reason := of_another_run(args):
+        if reason := refusal(args):
             raise InputError(reason)
         model = ptinv.load(args.model, args.device, "float32")
     except InputError as error:

@@ -79,8 +79,8 @@ def _do(args: argparse.Namespace) -> int:
         # a setting's name at the start of a message, as it was spelt
         first, _, rest = str(error).partition(" ")
         return _say(f"{flag(first)} {rest}" if first in NAMES else str(error), 2)
-    except FloatingPointError as error:
-        return _say(str(error), 1)
+    except FloatingPointError as error:  # of the checkpoint or its precision
+        return _say(str(error), 2)
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":
             raise

@@ -13,7 +13,7 @@ from PIL import Image
 
 from .. import ddim, files, images, inverting, maps, pipeline
 from ..errors import InputError
-from ..inversion.record import SUFFIX, Inversion
+from ..inversion.record import SUFFIX, Inversion, is_inversion
 from ..methods import METHODS
 from ..provenance import Recipe, check_same, fingerprint, made_with
 from ..settings import NAMES, Settings, check_prompt
@@ -37,6 +37,10 @@ def invert(args: argparse.Namespace) -> None:
     output = files.check_output(args.output, [SUFFIX])
     if args.prompt is not None:
         check_prompt(args.prompt, "what the picture should become, or leave it out")
+    if is_inversion(args.picture):
+        raise InputError(
+            f"{args.picture} is an inversion already; give it to `ptinv edit` or `reconstruct`"
+        )
     picture, given = images.open_picture(args.picture), options(args)
     method = _method(args, picture)
     inverting.settings_of(picture, method, **given)

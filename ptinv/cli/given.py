@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image
 
 from .. import images
+from ..errors import InputError
 from ..inversion.record import Inversion, is_inversion
 from ..model import StableDiffusion, load
 from ..sampling import Progress
@@ -34,6 +35,11 @@ def options(args: argparse.Namespace) -> dict[str, Any]:
     """Those of the settings that were given, as Python takes them."""
     given = {name: getattr(args, name) for name in NAMES if name in args}
     if "mask" in given:
+        if "file" not in given.get("mask_from", "file"):
+            raise InputError(
+                "--mask-from leaves out the file that --mask gives; "
+                "join it, as in attention*file, or leave one of them out"
+            )
         given["mask"] = images.open_picture(given["mask"])
     if "no_mask" in args:
         given["mask"] = None
@@ -46,6 +52,8 @@ def options(args: argparse.Namespace) -> dict[str, Any]:
 def open_model(args: argparse.Namespace, **usual: str) -> StableDiffusion:
     """The model that was given, in the environment or here; `usual` is for what was not."""
     path = getattr(args, "model", None) or os.environ.get("PTINV_MODEL")
+    if getattr(args, "model", None) == "":
+        raise InputError("--model is empty; name a checkpoint, or leave it out for the tiny model")
     if not path:
         path = TINY
         logging.getLogger("ptinv").info(TINY_REMARK)

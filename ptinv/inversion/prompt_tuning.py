@@ -1,4 +1,4 @@
-"""Prompt Tuning Inversion, stage 1: lines 4-13 of the paper's Algorithm 1, and Eqs. 7-8.
+"""Prompt Tuning Inversion, stage 1: the tuning of the paper's Algorithm 1, and Eqs. 7-8.
 
 Guided sampling (ω = 7.5) leaves the trajectory of an unguided inversion at once. Tuning brings it
 back: at each step the conditional embedding c_t is moved until the guided step lands on the
@@ -99,7 +99,7 @@ def tune(
         adam = torch.optim.Adam([c], lr=lr * max(0.0, 1 - i * lr_decay))
         for _ in range(inner_steps):
             c.grad, loss, scale = gradient(land, c, pivot, scale)
-            adam.step()  # c_t <- c_t - β ∇ ‖z*_{t-1} - z̄_{t-1}‖²
+            adam.step()  # c_t moves by β along Adam's mean of ∇‖z*_{t-1} - z̄_{t-1}‖², downhill
             if loss.max() < stop_below * (1 + 2 * i):
                 break
         c = c.detach()
