@@ -7,6 +7,7 @@ Shapes: latents and feature maps `b c h w`; the prompt's embedding, `context`, `
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -127,7 +128,9 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels)
 
-    def forward(self, x: Tensor, context: Tensor, control: Control | None, place) -> Tensor:
+    def forward(
+        self, x: Tensor, context: Tensor, control: Control | None, place: Callable[[str], Place]
+    ) -> Tensor:
         h = self.norm1(x)
         x = x + self.attn1(h, h, control, place("self"))
         x = x + self.attn2(self.norm2(x), context, control, place("cross"))
@@ -188,7 +191,9 @@ class Block(nn.Module):
             if config.attends[level]
         )
 
-    def layer(self, i: int, x: Tensor, time: Tensor, context: Tensor, control) -> Tensor:
+    def layer(
+        self, i: int, x: Tensor, time: Tensor, context: Tensor, control: Control | None
+    ) -> Tensor:
         x = self.resnets[i](x, time)
         return self.attentions[i](x, context, control) if self.attentions else x
 
@@ -204,7 +209,9 @@ class DownBlock(Block):
         last = level == len(c) - 1
         self.downsamplers = nn.ModuleList([] if last else [Downsample(cout)])
 
-    def forward(self, x: Tensor, time: Tensor, context: Tensor, control) -> list[Tensor]:
+    def forward(
+        self, x: Tensor, time: Tensor, context: Tensor, control: Control | None
+    ) -> list[Tensor]:
         skips = []
         for i in range(len(self.resnets)):
             x = self.layer(i, x, time, context, control)
@@ -227,7 +234,9 @@ class UpBlock(Block):
         super().__init__(widths, level, "up", config)
         self.upsamplers = nn.ModuleList([Upsample(here)] if level > 0 else [])
 
-    def forward(self, x: Tensor, skips: list[Tensor], time: Tensor, context: Tensor, control):
+    def forward(
+        self, x: Tensor, skips: list[Tensor], time: Tensor, context: Tensor, control: Control | None
+    ) -> Tensor:
         for i in range(len(self.resnets)):
             x = self.layer(i, torch.cat([x, skips.pop()], dim=1), time, context, control)
         for upsample in self.upsamplers:
@@ -244,7 +253,7 @@ class MidBlock(nn.Module):
         self.resnets = nn.ModuleList(ResnetBlock(c, c, config) for _ in range(2))
         self.attentions = nn.ModuleList([SpatialTransformer(c, config, "mid", level)])
 
-    def forward(self, x: Tensor, time: Tensor, context: Tensor, control) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, context: Tensor, control: Control | None) -> Tensor:
         x = self.attentions[0](self.resnets[0](x, time), context, control)
         return self.resnets[1](x, time)
 

@@ -29,7 +29,8 @@ def ddim_inversion(
     Raises FloatingPointError if a latent is not finite.
     """
     if condition is None:
-        condition = constant(*[model.embed("")] * 2)
+        null = model.embed("")
+        condition = constant(null, null)
     loop = progress(rungs, "inverting")
     trajectory = torch.stack([z0, *walk_up(model, z0, loop, condition, guidance)])
     if not trajectory.isfinite().all():

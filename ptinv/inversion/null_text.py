@@ -36,6 +36,17 @@ def tune_null(
     Raises FloatingPointError if the numbers are not finite.
     """
     null = model.embed("")
-    how = dict(inner_steps=inner_steps, lr=lr, lr_decay=lr_decay, stop_below=stop_below)
-    what = model, trajectory, rungs, "null", null, source
-    return tune(*what, guidance=guidance, progress=progress, **how)
+    return tune(
+        model,
+        trajectory,
+        rungs,
+        side="null",
+        start=null,
+        other=source,
+        inner_steps=inner_steps,
+        lr=lr,
+        lr_decay=lr_decay,
+        stop_below=stop_below,
+        guidance=guidance,
+        progress=progress,
+    )

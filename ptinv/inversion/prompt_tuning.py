@@ -54,9 +54,20 @@ def tune_prompt(
     `tune`, also for what is raised.
     """
     null = model.embed("")
-    how = dict(inner_steps=inner_steps, lr=lr, lr_decay=lr_decay, stop_below=stop_below)
-    what = model, trajectory, rungs, "cond", start, null
-    return tune(*what, guidance=guidance, progress=progress, **how)
+    return tune(
+        model,
+        trajectory,
+        rungs,
+        side="cond",
+        start=start,
+        other=null,
+        inner_steps=inner_steps,
+        lr=lr,
+        lr_decay=lr_decay,
+        stop_below=stop_below,
+        guidance=guidance,
+        progress=progress,
+    )
 
 
 def tune(
@@ -88,23 +99,23 @@ def tune(
     scale = 2.0**12 if model.dtype == torch.float16 else 1.0
     embeddings, losses = [], []
 
-    for i, rung in enumerate(progress(rungs[::-1], "tuning")):
+    for i, rung in enumerate(progress(rungs[::-1], "tuning")):  # t = T', …, 1
         pivot = trajectory[rung.k - 1]  # z*_{t-1}
         with torch.no_grad():
             eps_other = model.predict_noise(z, rung.t, other)  # once a step: c doesn't change it
 
         land = partial(guided_step, model, z, rung, eps_other, guidance, side=side)
 
-        c = c.detach().clone().requires_grad_()  # Adam changes it in place
+        c = c.detach().clone().requires_grad_()  # begins where c_{t+1} ended; Adam changes it
         adam = torch.optim.Adam([c], lr=lr * max(0.0, 1 - i * lr_decay))
-        for _ in range(inner_steps):
+        for _ in range(inner_steps):  # N times
             c.grad, loss, scale = gradient(land, c, pivot, scale)
             adam.step()  # c_t moves by β along Adam's mean of ∇‖z*_{t-1} - z̄_{t-1}‖², downhill
             if loss.max() < stop_below * (1 + 2 * i):
                 break
         c = c.detach()
         with torch.no_grad():
-            z = land(c)
+            z = land(c)  # z̄_{t-1}
         embeddings.append(c)
         losses.append((z - pivot).square().mean(dim=(1, 2, 3)))
 
