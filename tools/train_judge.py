@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from things import COLOURS, KINDS
 from torch import Tensor
 from tqdm import tqdm
-from train_tiny import DEVICE, fit, refusal, to_float
+from train_tiny import DEVICE, check_run, fit, to_float
 
 import ptinv
 from ptinv.errors import InputError
@@ -102,8 +102,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default=DEVICE)
     args = parser.parse_args(argv)
     try:
-        if reason := refusal(args):
-            raise InputError(reason)
+        check_run(args)
         model = ptinv.load(args.model, args.device, "float32")
     except InputError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")

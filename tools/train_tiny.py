@@ -132,23 +132,24 @@ def lasting(args: argparse.Namespace) -> dict[str, str]:
     }
 
 
-def refusal(args: argparse.Namespace) -> str | None:
-    """Why a run can't begin, or go on from the work folder's checkpoints; None if it can."""
+def check_run(args: argparse.Namespace) -> None:
+    """Raises InputError if a run can't begin, or go on from the work folder's checkpoints."""
     if args.device == "cuda" and not torch.cuda.is_available():
-        return "there is no CUDA device here; use --device cpu"
+        raise InputError("there is no CUDA device here; use --device cpu")
     for path in sorted(args.work.glob("*.pt")):
         try:
             was = torch.load(path, weights_only=True, mmap=True).get("arguments", {})
-        except (RuntimeError, pickle.UnpicklingError, EOFError):
-            return f"{path} is damaged; remove it, or give another --work"
+        except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+            raise InputError(f"{path} is damaged; remove it, or give another --work") from error
         differ = [
             f"--{name.replace('_', '-')} {was.get(name, 'unknown')}, not {value}"
             for name, value in lasting(args).items()
             if was.get(name) != value
         ]
         if differ:
-            return f"{path} was made with {', '.join(differ)}; give the same, or another --work"
-    return None
+            raise InputError(
+                f"{path} was made with {', '.join(differ)}; give the same, or another --work"
+            )
 
 
 def fit(
@@ -395,8 +396,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default=DEVICE)
     args = parser.parse_args(argv)
     try:
-        if reason := refusal(args):
-            raise InputError(reason)
+        check_run(args)
         start = ptinv.load(args.start, "cpu", "float32") if args.start else None
     except InputError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")

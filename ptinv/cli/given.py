@@ -51,9 +51,10 @@ def options(args: argparse.Namespace) -> dict[str, Any]:
 
 def open_model(args: argparse.Namespace, **usual: str) -> StableDiffusion:
     """The model that was given, in the environment or here; `usual` is for what was not."""
-    path = getattr(args, "model", None) or os.environ.get("PTINV_MODEL")
-    if getattr(args, "model", None) == "":
+    given = getattr(args, "model", None)
+    if given == "":
         raise InputError("--model is empty; name a checkpoint, or leave it out for the tiny model")
+    path = given or os.environ.get("PTINV_MODEL")
     if not path:
         path = TINY
         logging.getLogger("ptinv").info(TINY_REMARK)
