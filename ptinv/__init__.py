@@ -12,20 +12,25 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 _HOMES = {
-    "load": "model",
-    "StableDiffusion": "model",
-    "invert": "inverting",
-    "edit": "pipeline",
-    "reconstruct": "pipeline",
-    "generate": "pipeline",
-    "attention_maps": "maps",
-    "AttentionMaps": "maps",
-    "METHODS": "methods",
+    "load": "storage.checkpoint",
+    "StableDiffusion": "core.model",
+    "Step": "core.sampling",
+    "invert": "api",
+    "edit": "api",
+    "reconstruct": "api",
+    "generate": "api",
+    "steps": "api",
+    "result": "api",
+    "Result": "api",
+    "attention_maps": "word_maps",
+    "AttentionMaps": "word_maps",
+    "METHODS": "methods.table",
+    "Method": "methods.table",
     "Settings": "settings",
-    "Inversion": "inversion.record",
-    "CheckpointError": "tensors",
-    "PictureError": "images",
+    "Inversion": "storage.inversion",
     "InputError": "errors",
+    "CheckpointError": "errors",
+    "PictureError": "errors",
 }
 __all__ = ["ddim", *_HOMES]
 

@@ -5,7 +5,7 @@ import math
 from PIL import Image
 from torch import Tensor
 
-from .images import to_tensor
+from .core.pictures import to_tensor
 
 
 def psnr(a: Image.Image | Tensor, b: Image.Image | Tensor) -> float:

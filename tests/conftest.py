@@ -1,6 +1,6 @@
 """What the tests share: a small model, a picture, and a look at the machine's memory.
 
-Tests marked `full_size` are skipped where the machine's memory would not hold them.
+Tests marked `full_size` are slow, and skipped where the machine's memory would not hold them.
 """
 
 import os
@@ -11,6 +11,7 @@ import small
 from PIL import Image
 
 import ptinv
+from ptinv.core.unet import UNet
 
 NEEDED = 8e9
 
@@ -29,13 +30,14 @@ def available_memory() -> float:
         return float("inf")
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` chooses
 def pytest_collection_modifyitems(items):
-    # asked once, before any network takes its part
-    available = available_memory()
-    if available < NEEDED:
-        reason = f"needs {NEEDED / 1e9:.0f} GB of memory; {available / 1e9:.1f} GB are available"
-        for item in items:
-            if item.get_closest_marker("full_size"):
+    available = available_memory()  # once, before any network takes its part
+    reason = f"needs {NEEDED / 1e9:.0f} GB of memory; {available / 1e9:.1f} GB are available"
+    for item in items:
+        if item.get_closest_marker("full_size"):
+            item.add_marker(pytest.mark.slow)
+            if available < NEEDED:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
@@ -81,3 +83,16 @@ def here(tmp_path, monkeypatch, small_folder, picture):
     mask.save("mask.png")
     mask.resize((32, 48)).save("other.png")
     return tmp_path
+
+
+@pytest.fixture
+def unet_calls(monkeypatch):
+    """The timesteps at which the UNet is called, as it happens."""
+    forward, timesteps = UNet.forward, []
+
+    def noted(self, z, t, *rest):
+        timesteps.append(t)
+        return forward(self, z, t, *rest)
+
+    monkeypatch.setattr(UNet, "forward", noted)
+    return timesteps

@@ -6,15 +6,14 @@ seed; the prompt's share of them is turned up, so that guidance and tuning have 
 
 from pathlib import Path
 
-import scenes
 import torch
-import train_tiny
 from PIL import Image
+from world import folder, scenes, tiny, tokenizer
 
-from ptinv.images import to_tensor
-from ptinv.text import TextEncoder
-from ptinv.unet import UNet, UNetConfig
-from ptinv.vae import VAE, VAEConfig
+from ptinv.core.pictures import to_tensor
+from ptinv.core.text import TextEncoder
+from ptinv.core.unet import UNet, UNetConfig
+from ptinv.core.vae import VAE, VAEConfig
 
 PROMPT = "a yellow car on the grass"
 OTHER_PROMPT = "a red boat on the sea"
@@ -24,7 +23,7 @@ UNET_TABLE = UNetConfig(
     attends=(False, True),
     layers=1,
     heads=2,
-    context_channels=train_tiny.UNET_TABLE.context_channels,
+    context_channels=tiny.UNET_TABLE.context_channels,
     groups=8,
     trained_size=16,
 )
@@ -38,14 +37,15 @@ def draw_picture() -> Image.Image:
 
 
 @torch.no_grad()
-def write_model(folder: Path) -> None:
+def write_model(out: Path) -> None:
+    """Writes the model's folder."""
     torch.manual_seed(0)
-    tokens = train_tiny.write_tokenizer(folder / "tokenizer")
+    tokens = tokenizer.write_tokenizer(out / "tokenizer")
     vae, unet = VAE(VAE_TABLE), UNet(UNET_TABLE)
-    text_encoder = TextEncoder(train_tiny.text_table(len(tokens)))
+    text_encoder = TextEncoder(tiny.text_table(len(tokens)))
     for name, weight in unet.named_parameters():
         if "attn2.to_" in name:
             weight *= LOUDNESS
-    train_tiny.silence_pieces(text_encoder, tokens)
+    tokenizer.silence_pieces(text_encoder, tokens)
     mean, _ = vae.encode(to_tensor(draw_picture()))
-    train_tiny.write_folder(folder, vae, unet, text_encoder, 1 / mean.std().item())
+    folder.write_folder(out, vae, unet, text_encoder, 1 / mean.std().item())

@@ -37,6 +37,7 @@ def wheel(tmp_path_factory):
     return made
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_every_module_and_the_model_with_its_card_but_no_examples(wheel):
     assert wheel.name == f"ptinv-{ptinv.__version__}-py3-none-any.whl"
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
@@ -50,6 +51,7 @@ def test_the_wheel_holds_every_module_and_the_model_with_its_card_but_no_example
     assert held == modules | model
 
 
+@pytest.mark.slow
 def test_the_installed_command_works_from_any_folder(wheel, tmp_path):
     installed, elsewhere = tmp_path / "installed", tmp_path / "elsewhere"
     zipfile.ZipFile(wheel).extractall(installed)

@@ -1,7 +1,7 @@
-"""Measures speed and memory; each table says on which machine.
+"""Measures speed and memory; each table names the machine.
 
     python tools/benchmark.py networks                        # beside diffusers, where installed
-    python tools/benchmark.py load sd-v1-4 --dtype float16    # what opening a checkpoint takes
+    python tools/benchmark.py load sd-v1-4 --dtype float16    # opening a checkpoint
     python tools/benchmark.py load folder --make              # the same for one of random weights
     python tools/benchmark.py edit picture.png "a yellow car"
 
@@ -26,24 +26,24 @@ from importlib import import_module, metadata, util
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from world.folder import write_configs
 
 import ptinv
-from ptinv import images
-from ptinv.checkpoint import open_checkpoint
+from ptinv.core import model as core
+from ptinv.core.unet import UNetConfig
+from ptinv.core.vae import VAEConfig
 from ptinv.errors import InputError
-from ptinv.model import DTYPES
-from ptinv.text import SD_V1_TEXT, TextEncoder
-from ptinv.unet import UNet, UNetConfig
-from ptinv.vae import VAE, VAEConfig
+from ptinv.storage.checkpoint import DTYPES, EMBEDDED, open_checkpoint
+from ptinv.storage.original_names import SD_V1_LATENT_SCALE, SD_V1_TEXT
+from ptinv.storage.pictures import open_picture
 
-EMBEDDED = Path(__file__).parents[1] / "weights" / "tiny"
 MB = 1e6
-NETWORKS = {UNetConfig: UNet, VAEConfig: VAE, dict: TextEncoder}  # by their configuration
-Config = UNetConfig | VAEConfig | dict
+SD_V1 = core.Configs(UNetConfig(), VAEConfig(), SD_V1_TEXT, SD_V1_LATENT_SCALE)
 Row = dict[str, object]
 
 
@@ -58,49 +58,35 @@ def gradient(unet: nn.Module, z: Tensor, context: Tensor) -> Tensor:
     return torch.autograd.grad(output(unet, z, context).square().sum(), context)[0]
 
 
-JOBS = {
-    "UNet forward": (UNetConfig(), output),
-    "UNet forward + backward": (UNetConfig(), gradient),
-    "VAE decode": (VAEConfig(), output),
+JOBS = {  # a network, and what is done with it
+    "UNet forward": ("unet", output),
+    "UNet forward + backward": ("unet", gradient),
+    "VAE decode": ("vae", output),
 }
 
 
-def empty(config: Config, library: str = "ptinv") -> nn.Module:
-    """A network of ptinv's or diffusers', frozen, on the meta device."""
-    with torch.device("meta"):
-        if library == "ptinv":
-            network = NETWORKS[type(config)](config)
-        else:
-            settings = folder_config(config)
+def empty(part: str, library: str = "ptinv") -> nn.Module:
+    """A network of sd-v1-4's size, ptinv's or diffusers', frozen, on the meta device."""
+    if library == "ptinv":
+        network = core.networks(SD_V1)[part]
+    else:
+        settings = folder_config(part)
+        with torch.device("meta"):
             network = getattr(import_module(library), settings.pop("_class_name"))(**settings)
     return network.eval().requires_grad_(False)
 
 
-def folder_config(config: UNetConfig | VAEConfig) -> dict:
-    """The same table under diffusers' names, as `config.json` in a checkpoint's folder has it."""
-    channels, layers, groups = config.channels, config.layers, config.groups
-    table = dict(block_out_channels=channels, layers_per_block=layers, norm_num_groups=groups)
-    if isinstance(config, VAEConfig):
-        down, up = ([kind] * len(channels) for kind in ("DownEncoderBlock2D", "UpDecoderBlock2D"))
-        table |= dict(_class_name="AutoencoderKL", latent_channels=config.latent_channels)
-        return table | dict(down_block_types=down, up_block_types=up)
-    kinds = ["CrossAttn" if attends else "" for attends in config.attends]
-    return table | dict(
-        _class_name="UNet2DConditionModel",
-        in_channels=config.latent_channels,
-        out_channels=config.latent_channels,
-        sample_size=config.trained_size,
-        cross_attention_dim=config.context_channels,
-        attention_head_dim=config.heads,  # diffusers' name for their number, in v1 files
-        down_block_types=[f"{kind}DownBlock2D" for kind in kinds],
-        up_block_types=[f"{kind}UpBlock2D" for kind in reversed(kinds)],
-    )
+def folder_config(part: str) -> dict:
+    """A network's `config.json` in sd-v1-4's folder."""
+    with TemporaryDirectory() as folder:
+        write_configs(Path(folder), SD_V1)
+        return json.loads((Path(folder) / part / "config.json").read_text(encoding="utf-8"))
 
 
-def random_weights(config: Config, device: str, dtype: str) -> dict[str, Tensor]:
+def random_weights(part: str, device: str, dtype: str) -> dict[str, Tensor]:
     """Weights, by name, that keep a network's activations about 1."""
     how = dict(device=device, dtype=DTYPES[dtype])
-    weights = {k: torch.empty_like(v, **how) for k, v in empty(config).state_dict().items()}
+    weights = {k: torch.empty_like(v, **how) for k, v in empty(part).state_dict().items()}
     for name, weight in weights.items():
         if weight.ndim > 1:
             weight.normal_(std=weight[0].numel() ** -0.5)
@@ -111,12 +97,12 @@ def random_weights(config: Config, device: str, dtype: str) -> dict[str, Tensor]
 
 def prepare(name: str, library: str, weights: dict, size: int, device: str) -> Callable:
     """A job with its network, a latent (1, c, size, size) and a context (1, 77, d)."""
-    config, job = JOBS[name]
-    network = empty(config, library)
+    part, job = JOBS[name]
+    network = empty(part, library)
     network.load_state_dict(weights, strict=True, assign=True)
     torch.manual_seed(0)
-    z = torch.randn(1, config.latent_channels, size, size).to(device)
-    context = torch.randn(1, 77, getattr(config, "context_channels", 1)).to(device)
+    z = torch.randn(1, SD_V1.unet.latent_channels, size, size).to(device)
+    context = torch.randn(1, 77, SD_V1.unet.context_channels if part == "unet" else 1).to(device)
     dtype = next(network.parameters()).dtype
     autocast = torch.autocast(device, dtype, enabled=dtype != torch.float32)
     return autocast(partial(job, network, z, context))
@@ -156,7 +142,7 @@ def first_call(name: str, library: str, size: int, device: str, dtype: str) -> f
 
 
 def added_by(call: Callable, device: str = "cpu") -> float:
-    """What a call adds at its peak to what this process holds, in MB."""
+    """The memory that a call adds at its peak to this process's, in MB."""
     # the highest so far may be higher, from an import or the making of weights
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -168,7 +154,7 @@ def added_by(call: Callable, device: str = "cpu") -> float:
 
 
 def memory(device: str = "cpu") -> tuple[float, float]:
-    """What this process holds now, and did at its peak, in MB."""
+    """The memory that this process holds now, and held at its peak, in MB."""
     if device == "cuda":
         return torch.cuda.memory_allocated() / MB, torch.cuda.max_memory_allocated() / MB
     status = Path("/proc/self/status").read_text()  # `ru_maxrss` starts at the parent's memory
@@ -197,7 +183,7 @@ def in_fresh_process(function: Callable, *args):
 
 
 def load(args: argparse.Namespace) -> list[Row]:
-    """What opening a checkpoint takes, on the CPU."""
+    """The time and memory that opening a checkpoint takes, on the CPU."""
     if args.make:
         in_fresh_process(make, args.path, args.tokenizer, args.make_dtype)
     checkpoint = open_checkpoint(args.path, args.tokenizer, half=args.dtype == "float16")
@@ -224,18 +210,15 @@ def make(folder: Path, tokenizer: Path | None, dtype: str) -> None:
     if folder.exists():
         raise InputError(f"{folder} exists already; --make writes a new folder")
     shutil.copytree(tokenizer or EMBEDDED / "tokenizer", folder / "tokenizer")
-    for part, config in dict(unet=UNetConfig(), vae=VAEConfig(), text_encoder=SD_V1_TEXT).items():
-        (folder / part).mkdir()
-        settings = config if isinstance(config, dict) else folder_config(config)
-        (folder / part / "config.json").write_text(json.dumps(settings, indent=2))
-        stem = "model" if part == "text_encoder" else "diffusion_pytorch_model"
-        save_file(random_weights(config, "cpu", dtype), folder / part / f"{stem}.safetensors")
+    write_configs(folder, SD_V1)
+    for part, file in core.WEIGHTS.items():
+        save_file(random_weights(part, "cpu", dtype), folder / part / file)
 
 
 def edit(args: argparse.Namespace) -> list[Row]:
     """An edit with the default method: each loop's seconds, the UNet's calls, the memory."""
     model = ptinv.load(args.model, args.device, args.dtype)
-    run = partial(ptinv.edit, model, images.open_picture(args.picture), args.prompt)
+    run = partial(ptinv.edit, model, open_picture(args.picture), args.prompt)
     run(steps=2)  # the warm-up
     row, calls = {}, dict(forward=0, backward=0)
 
@@ -255,7 +238,7 @@ def edit(args: argparse.Namespace) -> list[Row]:
 
 
 def machine() -> str:
-    """What the figures hold for, in a line."""
+    """The machine and libraries that the figures hold for, in a line."""
     parts = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[:1]
     parts += [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
     parts += [f"{torch.get_num_threads()} threads", f"load average {os.getloadavg()[0]:.1f}"]
@@ -290,7 +273,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add = parsers[edit].add_argument
     add("picture", type=Path)
     add("prompt")
-    add("--model", default=EMBEDDED)
+    add("--model", help="(default: the embedded one)")
     add("--steps", type=int, default=50)
     return parser.parse_args(argv)
 

@@ -7,7 +7,6 @@ layout of diffusers. A pickle can carry code: one that asks for more than tensor
 """
 
 import argparse
-import os
 import pickle
 import re
 import sys
@@ -20,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ptinv.original_names import is_left_out
+from ptinv.storage.files import replacing
+from ptinv.storage.original_names import is_left_out
 
 
 class Inert:
@@ -32,7 +32,7 @@ NAMED_ONLY = [(Inert, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpo
 
 
 class ConversionError(Exception):
-    """Why a checkpoint was not converted, in a sentence."""
+    """The reason why a checkpoint was not converted, in a sentence."""
 
 
 def read(path: Path) -> dict:
@@ -95,19 +95,16 @@ def select(state: dict, half: bool = False) -> dict[str, Tensor]:
 
 
 def write(tensors: dict[str, Tensor], path: Path) -> None:
-    """Writes `path` whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Writes `path` whole or not at all; raises ConversionError."""
     try:
-        save_file(tensors, partial, metadata={"format": "pt"})
-        os.replace(partial, path)
+        with replacing(path) as part:
+            save_file(tensors, part, metadata={"format": "pt"})
     except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise ConversionError(f"cannot write {path}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def convert(source: Path, out: Path, half: bool = False) -> str:
-    """Converts a checkpoint and says what was written; raises ConversionError."""
+    """Converts a checkpoint; returns a line about the file written. Raises ConversionError."""
     if out.suffix != ".safetensors":
         raise ConversionError(f"{out} does not end in .safetensors")
     if not out.parent.is_dir():

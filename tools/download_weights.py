@@ -8,12 +8,13 @@ command goes on with the files that are missing. HF_ENDPOINT names another hub.
 """
 
 import argparse
-import hashlib
 import shlex
 import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from ptinv.storage.files import sha256
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
@@ -24,7 +25,7 @@ LICENCE = "CreativeML OpenRAIL-M, https://huggingface.co/spaces/CompVis/stable-d
 
 
 class DownloadError(Exception):
-    """Why the weights could not be had, in a sentence."""
+    """The reason why the weights could not be had, in a sentence."""
 
 
 def wanted(fp16: bool = False) -> list[str]:
@@ -43,7 +44,7 @@ def wanted(fp16: bool = False) -> list[str]:
 
 
 def describe(fp16: bool = False) -> list["RepoSibling"]:
-    """Asks the hub for the sizes and checksums of the files `wanted`."""
+    """The sizes and checksums that the hub gives for the files `wanted`."""
     from huggingface_hub import HfApi
 
     info = HfApi().model_info(REPO, revision=REVISION, files_metadata=True)
@@ -55,30 +56,22 @@ def describe(fp16: bool = False) -> list["RepoSibling"]:
 
 
 def flaw(folder: Path, file: "RepoSibling") -> str | None:
-    """What is wrong with `file` in `folder`: None if its size, and its sha256 if known, are right.
+    """The fault of `file` in `folder`: None if its size, and its sha256 if given, are right.
 
-    The hub knows the sha256 of its big files only.
+    The hub gives the sha256 of its big files only.
     """
     path = folder / file.rfilename
     if not path.is_file():
         return "is missing"
     if path.stat().st_size != file.size:
         return f"has {path.stat().st_size} bytes instead of {file.size}"
-    if file.lfs and _sha256(path) != file.lfs.sha256:
+    if file.lfs and sha256(path) != file.lfs.sha256:
         return "does not have the sha256 that the hub gives for it"
     return None
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def announce(folder: Path, files: list["RepoSibling"]) -> None:
-    """Prints what is about to be downloaded, to where and under what licence."""
+    """Prints which files will be downloaded, their sizes, the folder and the licence."""
     print(f"From {REPO}, revision {REVISION[:8]}, to {folder}:")
     for file in files:
         note = "  (replaces the one there)" if (folder / file.rfilename).exists() else ""
@@ -98,7 +91,7 @@ def confirmed() -> bool:
 
 
 def fetch(folder: Path, files: list["RepoSibling"]) -> None:
-    """Downloads `files` into `folder`, and keeps only what turns out to be right."""
+    """Downloads `files` into `folder`, and keeps only those that turn out to be right."""
     from huggingface_hub import hf_hub_download
 
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())

@@ -1,9 +1,9 @@
 """Measures the judge, a model, and the methods, on drawn scenes whose contents and edits are known.
 
     python tools/evaluate.py judge                   # is the judge right about held-out scenes?
-    python tools/evaluate.py model                   # does the model make what captions ask for?
+    python tools/evaluate.py model                   # does the model make what captions name?
     python tools/scenes.py scenes --count 16
-    python tools/evaluate.py reconstruction scenes   # the paper's Table 2: what an inversion keeps
+    python tools/evaluate.py reconstruction scenes   # the paper's Table 2: fidelity of inversions
     python tools/evaluate.py edits scenes            # does an edit do what it should, and no more?
 
 Prints tables in Markdown. Nothing here was trained on the scenes that are used. The unconditional
@@ -17,23 +17,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from statistics import mean
 
-import judge as judges
 import numpy as np
-import scenes
 import torch
 from PIL import Image
 from tqdm import tqdm
+from world import judge as judges
+from world import scenes
+from world.cells import Edit, Way, cells_of
+from world.edits import EDITS as KINDS
 
 import ptinv
-from ptinv import ddim, images
-from ptinv.editing.conditions import constant
+from ptinv.core import ddim
+from ptinv.core.sampling import constant, last, sample
 from ptinv.errors import InputError
-from ptinv.methods import METHODS, Method
 from ptinv.metrics import psnr
-from ptinv.sampling import Walk, last, walk_down
 from ptinv.settings import check
-
-EMBEDDED = Path(__file__).parents[1] / "weights" / "tiny"
+from ptinv.storage.pictures import open_picture
 
 # as PTI's paper compares with it: from the same trajectory, one learning rate, every iteration
 NTI = dict(
@@ -52,24 +51,25 @@ RECONSTRUCTIONS = {
     "PTI, ω=7.5, N=1, β=0.1": dict(method="pti", inner_steps=1, lr=0.1),
     "PTI, ω=7.5, c from ∅, N=0": dict(method="pti", init_embedding="null", inner_steps=0),
 }
-EDITS = {
-    "DDIM-Global": dict(method="ddim-global"),
-    "DDIM-Edit": dict(method="ddim-edit"),
-    "DiffEdit": dict(method="diffedit"),
-    "latent interpolation": dict(method="latent"),
-    "SDEdit": dict(method="sdedit"),
-    "ILVR": dict(method="ilvr"),
-    "edit-friendly": dict(method="edit-friendly"),
-    "PTI": dict(method="pti"),
-    "PTI, no mask": dict(method="pti", mask=None),
-    "PTI, true mask": dict(method="pti", mask="true"),
-    "Prompt-to-Prompt": dict(method="p2p"),
-    "Null-Text Inversion": dict(method="null-text"),
-    "negative-prompt": dict(method="npi"),
-    "negative-prompt, proximal": dict(method="npi-prox"),
-    "Direct": dict(method="direct"),
-    "PTI under Prompt-to-Prompt": dict(method="pti-p2p"),
-}
+# every row has the source text, although for many of them it only marks the words that are new
+EDITS = (
+    Way("DDIM-Global", "ddim-global", told=True),
+    Way("DDIM-Edit", "ddim-edit", told=True),
+    Way("DiffEdit", "diffedit", told=True),
+    Way("latent interpolation", "latent", told=True),
+    Way("SDEdit", "sdedit", told=True),
+    Way("ILVR", "ilvr", told=True),
+    Way("edit-friendly", "edit-friendly", told=True),
+    Way("PTI", "pti", told=True),
+    Way("PTI, no mask", "pti", {"mask": None}, told=True),
+    Way("PTI, true mask", "pti", told=True, true_mask=True),
+    Way("Prompt-to-Prompt", "p2p", told=True),
+    Way("Null-Text Inversion", "null-text", told=True),
+    Way("negative-prompt", "npi", told=True),
+    Way("negative-prompt, proximal", "npi-prox", told=True),
+    Way("Direct", "direct", told=True),
+    Way("PTI under Prompt-to-Prompt", "pti-p2p", told=True),
+)
 
 
 def held_out(count: int, seed: int) -> list[scenes.Scene]:
@@ -78,7 +78,7 @@ def held_out(count: int, seed: int) -> list[scenes.Scene]:
 
 
 def judge_figures(model: ptinv.StableDiffusion, count: int, seed: int) -> None:
-    """How often the judge is wholly right about held-out scenes, and about their round trips."""
+    """The share of held-out scenes, and of their round trips, about which the judge is right."""
     judge, drawn = judges.load(), held_out(count, seed)
     truth = [scenes.content(scene) for scene in drawn]
     pictures = [scenes.draw(scene) for scene in drawn]
@@ -98,7 +98,7 @@ def judge_figures(model: ptinv.StableDiffusion, count: int, seed: int) -> None:
 
 
 def model_figures(model: ptinv.StableDiffusion, count: int, few: int, seed: int) -> None:
-    """What the judge finds of what captions ask for, then what inversions keep of pictures."""
+    """The share of captions' contents that the judge finds, then the fidelity of inversions."""
     drawn = held_out(count, seed)
     wanted = [scenes.content(scene) for scene in drawn]
     made = generated(model, [scenes.caption(scene) for scene in drawn], seed)
@@ -130,8 +130,8 @@ def generated(
     for start in tqdm(range(0, len(captions), batch), desc="generating"):
         cond = model.embed(captions[start : start + batch])
         z = torch.randn(len(cond), *shape, generator=g).to(model.device)
-        walk = Walk(constant(model.embed(""), cond), 7.5)
-        z0 = last(walk_down(model, z, ddim.ladder(50)[::-1], walk), z)
+        condition = constant(model.embed(""), cond)
+        z0 = last(sample(model, z, ddim.schedule(50)[::-1], condition), z)
         made += [model.decode(one) for one in z0.split(1)]
     return made
 
@@ -148,59 +148,48 @@ def reconstruction(model: ptinv.StableDiffusion, captioned: list[tuple[Image.Ima
     table(f"{len(captioned)} scenes", ["mean PSNR, dB", "worst"], rows)
 
 
-def edited(model: ptinv.StableDiffusion, edits: list[dict]) -> None:
-    """How near an edit is to the true one, and whether the judge sees in it what was asked for."""
+def edited(model: ptinv.StableDiffusion, edits: list[Edit]) -> None:
+    """The nearness of each edit to the true one, and whether it shows what was asked for."""
     judge = judges.load() if judges.WEIGHTS.is_file() else None
-    results = {name: [] for name in ("doing nothing", *EDITS, "the true edit")}
-    for edit in tqdm(edits, desc="edits"):
-        picture = images.open_picture(edit["image"])
-        inversion = ptinv.invert(model, picture, edit["target"], method="pti")
-        results["doing nothing"].append(picture)
-        results["the true edit"].append(images.open_picture(edit["truth"]))
-        for name, options in EDITS.items():
-            options = {"source": edit["caption"], **options}  # to many only for the focus words
-            if options.get("mask") == "true":
-                options["mask"] = Image.open(edit["mask"])
-            row = METHODS[options["method"]]
-            start = inversion if shares_its_trajectory(row, METHODS["pti"]) else picture
-            results[name].append(ptinv.edit(model, start, edit["target"], **options))
-    truths = results["the true edit"]
-    kinds = [kind for kind in scenes.EDITS if any(edit["kind"] == kind for edit in edits)]
+    cells = cells_of(model, edits, list(EDITS))
+    results = {"doing nothing": [edit.picture for edit in edits]}
+    results |= {label: [cell.picture for cell in row] for label, row in cells.items()}
+    results["the true edit"] = truths = [edit.truth for edit in edits]
     nearness, judged = {}, {}
     for name, made in results.items():
         if name != "the true edit":
             near = [psnr(a, b) for a, b in zip(made, truths, strict=True)]
-            nearness[name] = _by_kind(near, edits, kinds)
+            nearness[name] = by_kind(near, edits)
         if judge:
             seen = judges.look(judge, made)
-            right = [scenes.read(edit["target"]) == s for edit, s in zip(edits, seen, strict=True)]
+            right = [scenes.read(edit.target) == s for edit, s in zip(edits, seen, strict=True)]
             distance = judges.perceptual_distance(judge, made, truths).mean()
-            judged[name] = [100 * x for x in _by_kind(right, edits, kinds)] + [float(distance)]
+            judged[name] = [100 * x for x in by_kind(right, edits)] + [float(distance)]
+    kinds = kinds_of(edits)
     table("PSNR to the true edit, dB", [*kinds, "all"], nearness)
     if judge:
         table("shows what was asked for, %", [*kinds, "all", "distance to the true edit"], judged)
 
 
-def shares_its_trajectory(row: Method, other: Method) -> bool:
-    """Whether, at their defaults, what one row inverted serves another."""
-    names = "steps", "encode_ratio", "inversion_guidance"
-    same = all(row.defaults.get(name) == other.defaults.get(name) for name in names)
-    return same and row.trajectory is other.trajectory
+def kinds_of(edits: list[Edit]) -> list[str]:
+    """The kinds of edit that occur."""
+    return [kind for kind in KINDS if any(edit.kind == kind for edit in edits)]
 
 
-def _by_kind(values: list[float], edits: list[dict], kinds: list[str]) -> list[float]:
-    """The mean of the edits of each kind, then of all."""
+def by_kind(values: list[float], edits: list[Edit]) -> list[float]:
+    """The mean of the edits of each kind that occurs, then of all."""
     pairs = list(zip(values, edits, strict=True))
-    return [mean(v for v, edit in pairs if edit["kind"] == kind) for kind in kinds] + [mean(values)]
+    means = [mean(v for v, edit in pairs if edit.kind == kind) for kind in kinds_of(edits)]
+    return [*means, mean(values)]
 
 
 def share(truths: Iterable[bool]) -> float:
-    """How many in a hundred are true."""
+    """The percentage that is true."""
     return 100 * float(np.mean(list(truths)))
 
 
 def table(corner: str, headings: list[str], rows: dict[str, list[float]], digits: int = 2) -> None:
-    """Prints one in Markdown."""
+    """Prints a table in Markdown."""
     print(f"| {corner} | {' | '.join(headings)} |\n|---|{'---|' * len(headings)}")
     for name, cells in rows.items():
         print(f"| {name} | {' | '.join(f'{cell:.{digits}f}' for cell in cells)} |")
@@ -221,6 +210,14 @@ def manifest(folder: Path, count: int | None) -> list[dict]:
         ) from error
 
 
+def listed(entry: dict) -> Edit:
+    """The edit that a line of the manifest lists."""
+    with Image.open(entry["mask"]) as mask:
+        mask.load()
+    pictures = open_picture(entry["image"]), open_picture(entry["truth"]), mask
+    return Edit(entry["kind"], entry["caption"], entry["target"], *pictures)
+
+
 def evaluate(args: argparse.Namespace) -> None:
     """Prints what was asked for, once everything that it needs is known to be there."""
     count = 512 if args.count is None else args.count
@@ -233,7 +230,7 @@ def evaluate(args: argparse.Namespace) -> None:
     if not on_files and not judges.WEIGHTS.is_file():
         raise InputError(
             f"there is no judge at {judges.WEIGHTS}; train one with "
-            f"python tools/train_judge.py {judges.WEIGHTS.parent}"
+            f"python tools/world/train_judge.py {judges.WEIGHTS.parent}"
         )
     edits = manifest(args.scenes, args.count) if on_files else []
     model = ptinv.load(args.model, args.device, args.dtype)
@@ -243,16 +240,16 @@ def evaluate(args: argparse.Namespace) -> None:
         case "model":
             model_figures(model, count, args.inverted, args.seed)
         case "reconstruction":
-            reconstruction(model, [(images.open_picture(e["image"]), e["caption"]) for e in edits])
+            reconstruction(model, [(open_picture(e["image"]), e["caption"]) for e in edits])
         case "edits":
-            edited(model, edits)
+            edited(model, [listed(entry) for entry in edits])
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["judge", "model", "reconstruction", "edits"])
     parser.add_argument("scenes", type=Path, nargs="?", help="a folder that scenes.py wrote")
-    parser.add_argument("--model", default=EMBEDDED)
+    parser.add_argument("--model", help="(default: the embedded one)")
     parser.add_argument("--count", type=int, help="only so many (judge, model: 512)")
     parser.add_argument("--inverted", type=int, default=16, help="by model; of COUNT (default 16)")
     parser.add_argument("--seed", type=int, default=0, help="of what judge and model draw")

@@ -15,22 +15,25 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
-import grid
 import numpy as np
-import scenes
 import torch
-from cells import Cell, Edit, Way, cells_of
-from evaluate import EMBEDDED, table
+from evaluate import table
 from PIL import Image
+from world.cells import Cell, Edit, Way, cells_of, edit_of
+from world.edits import edits as benchmark
+from world.scenes import Scene
 
 import ptinv
-from ptinv import files, images
+from ptinv.core.pictures import to_tensor
 from ptinv.errors import InputError
-from ptinv.methods import METHODS, find
+from ptinv.methods.table import METHODS, find
 from ptinv.metrics import psnr
 from ptinv.settings import check
+from ptinv.sheet import Column, Row, draw_table
+from ptinv.storage.files import replacing
+from ptinv.storage.pictures import FORMATS, check_output
 
-# besides every method's own row, which is told the source text only if it can't do without
+# besides every method's own row, which has the source text only if it needs it
 VARIANTS = (
     Way("pti with the source text", "pti", told=True),
     Way("pti, per-object masks", "pti", {"mask_relative_to": "object"}),
@@ -38,7 +41,7 @@ VARIANTS = (
     Way("pti with the true mask", "pti", true_mask=True),
     Way("diffedit with the source text", "diffedit", told=True),
 )
-# how many things stand in the two scenes of each kind of edit; "all" is about several
+# the number of things in the two scenes of each kind of edit; "all" is about several
 THINGS = {"colour": (1, 2), "object": (1, 2), "background": (1, 2), "all": (2, 3)}
 UNCHANGED, CEILING = "the input as it is", "the true edit through the VAE"
 HEADINGS = {"all": "all of a kind"}
@@ -46,20 +49,20 @@ LIMIT = 1_200_000  # bytes, of a WebP or JPEG
 
 
 def chosen(seed: int) -> list[Edit]:
-    """Two edits of each kind: the benchmark's first in a scene of as many things as `THINGS` says.
+    """Two edits of each kind: the benchmark's first in a scene of each size in `THINGS`.
 
     So nobody chose them, and no result did.
     """
     places = [(kind, number) for kind, numbers in THINGS.items() for number in numbers]
-    found: dict[tuple[str, int], Edit] = {}
-    for kind, scene, edited in scenes.edits("test", seed):
-        found.setdefault((kind, len(scene.things)), Edit(kind, scene, edited))
+    found: dict[tuple[str, int], tuple[str, Scene, Scene]] = {}
+    for kind, scene, edited in benchmark("test", seed):
+        found.setdefault((kind, len(scene.things)), (kind, scene, edited))
         if found.keys() >= set(places):
-            return [found[place] for place in places]
+            return [edit_of(*found[place]) for place in places]
 
 
 def ways_of(methods: Iterable[str], steps: int | None = None) -> list[Way]:
-    """The named methods, each followed by its variants; all with so many steps, if it is said.
+    """The named methods, each followed by its variants; all with so many steps, if given.
 
     Raises InputError for an unknown method.
     """
@@ -83,7 +86,7 @@ def figures(edits: list[Edit], cells: list[Cell]) -> list[float]:
 def psnr_outside(made: Image.Image, edit: Edit) -> float:
     """The PSNR to the input where the true edit leaves it as it is."""
     outside = torch.from_numpy(np.asarray(edit.mask) == 0)
-    return psnr(images.to_tensor(made)[..., outside], images.to_tensor(edit.picture)[..., outside])
+    return psnr(to_tensor(made)[..., outside], to_tensor(edit.picture)[..., outside])
 
 
 def measured(
@@ -104,46 +107,45 @@ def drawn(
 ) -> Image.Image:
     """The sheet: the inputs and the true edits, then the methods, with their figures."""
     columns = [
-        grid.Column(HEADINGS.get(edit.kind, edit.kind), edit.target, emphasised(edit))
-        for edit in edits
+        Column(HEADINGS.get(edit.kind, edit.kind), edit.target, emphasised(edit)) for edit in edits
     ]
     near, far = "{:.1f} dB to the true edit", "{:.1f} dB to the input elsewhere"
     nothing, ceiling = measures[UNCHANGED][0], measures[CEILING][0]
     coded = f"{ceiling:.1f} dB through the VAE"
     rows = [
-        grid.Row("the input", (near.format(nothing),), [edit.picture for edit in edits]),
-        grid.Row("the true edit", (coded,), [edit.truth for edit in edits]),
+        Row("the input", (near.format(nothing),), [edit.picture for edit in edits]),
+        Row("the true edit", (coded,), [edit.truth for edit in edits]),
     ]
     for way in ways:
         to_truth, to_input, _ = measures[way.label]
         notes = (near.format(to_truth), far.format(to_input))
         notes += ("needs the source text",) if find(way.method).needs_source else ()
         pictures = [cell.picture for cell in cells[way.label]]
-        rows.append(grid.Row(way.label, notes, pictures, group=1))
-    return grid.page(columns, rows)
+        rows.append(Row(way.label, notes, pictures, group=1))
+    return draw_table(columns, rows)
 
 
 def emphasised(edit: Edit) -> set[str]:
-    """The words of the target that say what is to change."""
+    """The words of the target that the caption lacks."""
     return set(edit.target.split()) - set(edit.caption.split()) - {"a", "an"}
 
 
 def save(sheet: Image.Image, path: Path) -> None:
     """Writes the sheet by its suffix, a WebP or JPEG with the best quality within the limit."""
-    kind, options = images.FORMATS[path.suffix.lower()]
+    kind, options = FORMATS[path.suffix.lower()]
     for quality in range(95, 45, -5):
         written = io.BytesIO()
         sheet.save(written, kind, **(options | {"quality": quality}))
         if kind == "PNG" or written.tell() <= LIMIT:
             break
-    with files.replacing(path) as part:
+    with replacing(path) as part:
         part.write_bytes(written.getvalue())
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", metavar="OUT", help=".webp or .jpg; a .png is several times larger")
-    parser.add_argument("--model", default=EMBEDDED)
+    parser.add_argument("--model", help="(default: the embedded one)")
     parser.add_argument("--methods", metavar="A,B", help="only these, in this order (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of the scenes (default 0)")
     parser.add_argument("--steps", type=int, help="of every method, for a quick look")
@@ -152,7 +154,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dtype")
     args = parser.parse_args(argv)
     try:
-        out = images.check_output(args.out)
+        out = check_output(args.out)
         check("seed", args.seed, 0, 2**32 - 1, whole=True)
         if args.steps is not None:
             check("steps", args.steps, 2, 500, whole=True)

@@ -1,14 +1,16 @@
-"""The command line: `parser.py` says what can be asked for, `commands.py` does it.
+"""The command line: `options.py` has what can be given, `commands.py` what is done.
 
 Here is how it ends: 0 done, 2 something given is wrong, 130 interrupted, 1 anything else.
 """
 
-import argparse
 import logging
 import os
 import signal
 import sys
 import threading
+
+from .. import __version__
+from ..errors import InputError
 
 
 class Interrupted(KeyboardInterrupt):
@@ -17,17 +19,16 @@ class Interrupted(KeyboardInterrupt):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command line; returns its exit code. Ctrl-C is answered from the first import on."""
+    """Runs the command line; returns its exit code. Ctrl-C is handled from the first import on."""
     interruptions = []
 
     def interrupt(*_):
         interruptions.append(True)
         raise Interrupted
 
-    ours = (
-        threading.current_thread() is threading.main_thread()
-        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    )
+    usual = signal.default_int_handler
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    ours = in_main_thread and signal.getsignal(signal.SIGINT) is usual
     try:
         if ours:
             signal.signal(signal.SIGINT, interrupt)
@@ -39,64 +40,50 @@ def main(argv: list[str] | None = None) -> int:
         # some libraries make an error of their own of an interruption during their import
         if interruptions or isinstance(error, KeyboardInterrupt):
             return _say("interrupted; no part of the output is left", 130)
-        if isinstance(error, OSError):
-            return _failed(error)
-        raise
+        if not isinstance(error, OSError):
+            raise
+        try:
+            print(end="", flush=True)
+        except OSError:  # else Python would complain again, as it ends, of what is unwritten
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # there is nothing to report where the output's reader has closed it, as `head` does
+        return 1 if isinstance(error, BrokenPipeError) else _say(str(error), 1)
     finally:
         if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGINT, usual)
 
 
 def _run(argv: list[str] | None) -> int:
-    """What is imported here is imported late because it takes a while."""
-    from .parser import build
+    """Parses and carries out; what takes a while to import is imported late."""
+    from ..settings import NAMES
+    from .options import build, flag
 
     parser = build()
     args = parser.parse_args(argv)
     if args.version:
-        from .. import __version__
-
         print(f"ptinv {__version__}")
         return 0
     if args.command is None:
         parser.error("say what to do")
-    quiet = getattr(args, "quiet", False)
     logging.basicConfig(format="ptinv: %(message)s", level=logging.WARNING)
+    quiet = getattr(args, "quiet", False)
     logging.getLogger("ptinv").setLevel(logging.WARNING if quiet else logging.INFO)
-    return _do(args)
+    import torch
 
-
-def _do(args: argparse.Namespace) -> int:
-    from ..errors import InputError
-    from ..settings import NAMES
-    from .commands import COMMANDS
-    from .given import flag
+    from . import commands
 
     try:
-        COMMANDS[args.command](args)
+        getattr(commands, args.command)(args)
         return 0
-    except InputError as error:
+    except (InputError, FloatingPointError) as error:
         # a setting's name at the start of a message, as it was spelt
         first, _, rest = str(error).partition(" ")
         return _say(f"{flag(first)} {rest}" if first in NAMES else str(error), 2)
-    except FloatingPointError as error:  # of the checkpoint or its precision
-        return _say(str(error), 2)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":
-            raise
+    except torch.OutOfMemoryError:
         return _say("the device's memory is full; use --dtype float16 or --device cpu", 1)
 
 
-def _failed(error: OSError) -> int:
-    """Says what went wrong; nothing where whoever read the output had seen enough, as `head`."""
-    try:
-        print(end="", flush=True)
-    except OSError:  # of what is still unwritten Python would complain again as it ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1 if isinstance(error, BrokenPipeError) else _say(str(error), 1)
-
-
 def _say(message: str, code: int) -> int:
-    """One line on stderr; returns the exit code that goes with it."""
+    """Prints one line on stderr; returns the exit code that goes with it."""
     print(f"ptinv: {' '.join(message.splitlines())}", file=sys.stderr)
     return code

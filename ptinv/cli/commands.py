@@ -1,39 +1,52 @@
-"""What each command does.
+"""The commands: each function carries out the one of its name, with what `options.py` has read.
 
 Whatever can be refused is refused before the model is loaded, and the output is written last and
 at once. Progress and remarks go to stderr, results to stdout.
 """
 
-import argparse
 import logging
+import os
+import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
+from tqdm import tqdm
 
-from .. import ddim, files, images, inverting, maps, pipeline
+from .. import api, word_maps
+from ..core.ddim import schedule
+from ..core.model import StableDiffusion
+from ..core.pictures import resize
 from ..errors import InputError
-from ..inversion.record import SUFFIX, Inversion, is_inversion
-from ..methods import METHODS
-from ..provenance import Recipe, check_same, fingerprint, made_with
+from ..methods.masks import over
+from ..methods.stages import Progress
+from ..methods.table import METHODS
+from ..methods.words import read
+from ..metrics import psnr
 from ..settings import NAMES, Settings, check_prompt
-from .given import flag, open_any, open_model, options, progress_of
-from .job import Job
+from ..storage import checkpoint, files, pictures
+from ..storage.inversion import SUFFIX, Inversion, is_inversion
+from ..storage.provenance import Recipe, check_same, fingerprint, made_with
+from .options import flag
 
 log = logging.getLogger(__name__)
 
 
-def edit(args: argparse.Namespace) -> None:
-    output = images.check_output(args.output, _inputs(args))
-    picture, given = open_any(args.picture), options(args)
-    shown = images.check_output(args.show_mask, _inputs(args)) if "show_mask" in args else None
+def edit(args: Namespace) -> None:
+    output, shown = _output(args, args.output), _output(args, args.show_mask)
     if shown == output:
         raise InputError("the mask would overwrite the picture; name another file for one of them")
-    job = Job.of("edit", picture, args.prompt, _method(args, picture), given, output, shown)
-    job.perform(open_model(args), progress_of(args))
+    picture = _open(args.picture)
+    request = api.request_edit(picture, args.prompt, args.method, **_settings(args))
+    result = _make("edit", request, _load(args), output, _progress(args))
+    if shown:
+        mask = torch.ones(1, 1, 1, 1) if result.mask is None else result.mask
+        pictures.save_picture(over(request.image, mask), shown)
 
 
-def invert(args: argparse.Namespace) -> None:
+def invert(args: Namespace) -> None:
     output = files.check_output(args.output, [SUFFIX])
     if args.prompt is not None:
         check_prompt(args.prompt, "what the picture should become, or leave it out")
@@ -41,114 +54,166 @@ def invert(args: argparse.Namespace) -> None:
         raise InputError(
             f"{args.picture} is an inversion already; give it to `ptinv edit` or `reconstruct`"
         )
-    picture, given = images.open_picture(args.picture), options(args)
-    method = _method(args, picture)
-    inverting.settings_of(picture, method, **given)
-    how = picture, args.prompt, method, progress_of(args)
-    inverting.invert(open_model(args), *how, **given).save(output)
+    picture = pictures.open_picture(args.picture)
+    request = api.request_inversion(picture, args.prompt, args.method or "pti", **_settings(args))
+    api.run_inversion(_load(args), request, _progress(args)).save(output)
 
 
-def reconstruct(args: argparse.Namespace) -> None:
-    output = images.check_output(args.output, _inputs(args))
-    picture, given = open_any(args.picture), options(args)
-    method, prompt = _method(args, picture), args.prompt
-    if prompt is None:
-        prompt = pipeline.own_prompt(picture, method)
-    job = Job.of("reconstruct", picture, prompt, method, given, output)
-    job.perform(open_model(args), progress_of(args))
+def reconstruct(args: Namespace) -> None:
+    output, picture = _output(args, args.output), _open(args.picture)
+    request = api.request_reconstruction(picture, args.prompt, args.method, **_settings(args))
+    _make("reconstruct", request, _load(args), output, _progress(args))
 
 
-def again(args: argparse.Namespace) -> None:
+def again(args: Namespace) -> None:
     recipe, edited = Recipe.read(args.edited), Path(args.edited)
     if recipe.command == "generate":
         raise InputError(f"{edited} is made of nothing but its prompt and seed; use ptinv generate")
     output = args.output or edited.with_name(f"{edited.stem}-again.png")
     if not args.output and output.exists():
         raise InputError(f"{output} exists already; name the output with -o")
-    output = images.check_output(output, _inputs(args))
+    output = _output(args, output)
     given = vars(recipe.settings) | _same_mask(args, recipe.mask_hash)
-    picture = open_any(args.picture)
-    job = Job.of(recipe.command, picture, recipe.prompt, recipe.method, given, output)
-    if job.picture_hash != recipe.picture_hash:
+    verb = api.request_edit if recipe.command == "edit" else api.request_reconstruction
+    request = verb(_open(args.picture), recipe.prompt, recipe.method, **given)
+    if _hash_of(request) != recipe.picture_hash:
         log.warning("%s is not what %s was made of: making the same of it", args.picture, edited)
-    model = open_model(args, **{name: recipe.made_with[name] for name in ("device", "dtype")})
+    model = _load(args, **{name: recipe.made_with[name] for name in ("device", "dtype")})
     check_same(str(edited), recipe.made_with, model)
-    repeated = job.perform(model, progress_of(args))
-    same = fingerprint(repeated) == fingerprint(images.open_picture(edited))
+    repeated = _make(recipe.command, request, model, output, _progress(args)).picture
+    same = fingerprint(repeated) == fingerprint(pictures.open_picture(edited))
     log.info("%s has %s pixels as %s", output, "the same" if same else "not the same", edited)
 
 
-def _same_mask(args: argparse.Namespace, mask_hash: str) -> dict[str, Any]:
-    """The mask that an edit was made with, if it was. Raises InputError for any other."""
-    given = getattr(args, "mask", None)
-    if not mask_hash and given:
-        raise InputError(f"{args.edited} was made without a mask of yours; leave --mask out")
-    if not mask_hash:
-        return {}
-    if not given:
-        raise InputError(f"{args.edited} was made with a mask of yours; give it with --mask FILE")
-    mask = images.open_picture(given)
-    if fingerprint(mask) != mask_hash:
-        raise InputError(f"{given} is not the mask that {args.edited} was made with; give that one")
-    return {"mask": mask}
-
-
-def generate(args: argparse.Namespace) -> None:
-    output = images.check_output(args.output)
+def generate(args: Namespace) -> None:
+    output, shown = _output(args, args.output), _output(args, args.show_source)
+    if shown == output:
+        raise InputError("both pictures would go to one file; name another for one of them")
     check_prompt(args.prompt, "what the picture should show")
-    settings = pipeline.settings_of_generating(**options(args))
-    shown = None
-    if "show_source" in args:
-        shown = images.check_output(args.show_source)
-        if not settings.source:
-            raise InputError("there is no source's picture to show; give its prompt with --source")
-        if shown == output:
-            raise InputError("both pictures would go to one file; name another for one of them")
-    model, text = open_model(args), None
-    if images.carries_text(output):
-        text = Recipe("generate", args.prompt, "generate", settings, made_with(model)).chunks()
-    z0 = pipeline.generated(model, args.prompt, settings, progress_of(args))
-    images.save_picture(model.decode(z0[-1:]), output, text)
+    request = api.request_generation(args.prompt, **_settings(args))
+    if shown and not request.settings.source:
+        raise InputError("there is no source's picture to show; give its prompt with --source")
+    model = _load(args)
+    record = _record("generate", request, model)
+    latents = api.run_generation(model, request, _progress(args))  # the source's before the edit's
+    pictures.save_picture(model.decode(latents[-1:]), output, record)
     if shown:
-        images.save_picture(model.decode(z0[:1]), shown)
+        pictures.save_picture(model.decode(latents[:1]), shown)
 
 
-def attention(args: argparse.Namespace) -> None:
-    output = images.check_output(args.output, _inputs(args))
+def attention(args: Namespace) -> None:
+    output = _output(args, args.output)
     check_prompt(args.prompt, "what to look for in the picture")
-    picture, given = open_any(args.picture), options(args)
-    settings = maps.settings_of_maps(picture, **given)
-    count = len(ddim.ladder(settings.steps, settings.encode_ratio))
+    picture, given = _open(args.picture), _settings(args)
+    settings = word_maps.settings_of_maps(picture, **given)
+    count = len(schedule(settings.steps, settings.encode_ratio))
     for steps in args.at or []:
-        maps.check_steps(steps, count)
-    model = open_model(args)
+        word_maps.check_steps(steps, count)
+    model = _load(args)
     size = picture.picture.size if isinstance(picture, Inversion) else picture.size
     strips = len(set(args.levels or [0])) * len(args.at or [0])
-    maps.check_sheet(size, len(model.tokenizer.read(args.prompt)), strips)
-    how = picture, args.prompt, args.levels, progress_of(args)
-    found = maps.attention_maps(model, *how, **given)
-    images.save_picture(found.draw(args.at), output)
+    word_maps.check_sheet(size, len(read(model.tokenizer, args.prompt)), strips)
+    how = picture, args.prompt, args.levels, _progress(args)
+    maps = word_maps.attention_maps(model, *how, **given)
+    pictures.save_picture(maps.draw(args.at), output)
 
 
-def methods(args: argparse.Namespace) -> None:
-    usual = Settings()
+def methods(args: Namespace) -> None:
     for name, row in METHODS.items():
         parts = [row.trajectory.title, *([row.extra.title] if row.extra else [])]
         needs = "; needs --source" if row.needs_source else ""
         print(f"{name}\n    {row.title}\n    from {', '.join(parts)}{needs}")
         if row.defaults:
             print("    " + " ".join(f"{flag(n)} {value}" for n, value in row.defaults.items()))
-    shown = [n for n in NAMES if getattr(usual, n) not in (None, {}, False)]
-    print("the other defaults\n    " + " ".join(f"{flag(n)} {getattr(usual, n)}" for n in shown))
+    usual = {n: value for n, value in vars(Settings()).items() if value not in (None, {}, False)}
+    print("the other defaults\n    " + " ".join(f"{flag(n)} {usual[n]}" for n in usual))
 
 
-def _method(args: argparse.Namespace, picture: Image.Image | Inversion) -> str:
-    return getattr(args, "method", None) or inverting.method_of(picture)
+def _make(
+    command: str, request: api.Request, model: StableDiffusion, output: Path, progress: Progress
+) -> api.Result:
+    """Makes and saves the picture; a reconstruction's PSNR is printed."""
+    record = _record(command, request, model)
+    result = api.run(model, request, progress)
+    pictures.save_picture(result.picture, output, record)
+    if command == "reconstruct":
+        wanted = resize(request.image, model.picture_size(request.image.size))
+        ceiling = model.decode(model.encode(request.image))
+        print(f"{request.method}: {psnr(result.decoded, wanted):.2f} dB")
+        print(f"vae: {psnr(ceiling, wanted):.2f} dB (the ceiling)")
+    return result
 
 
-def _inputs(args: argparse.Namespace) -> list[str]:
-    """The files that a command reads and so must not write to."""
-    return [getattr(args, name) for name in ("picture", "edited", "mask") if name in args]
+def _record(command: str, request: api.Request, model: StableDiffusion) -> dict[str, str]:
+    """How a picture is made, as text chunks for a format that has them."""
+    settings = request.settings
+    mask_hash = fingerprint(settings.mask) if isinstance(settings.mask, Image.Image) else ""
+    name = "generate" if command == "generate" else request.method
+    made, of = made_with(model), _hash_of(request)
+    return Recipe(command, request.prompt, name, settings, made, of, mask_hash).chunks()
 
 
-COMMANDS = {c.__name__: c for c in (edit, invert, reconstruct, again, generate, attention, methods)}
+def _hash_of(request: api.Request) -> str:
+    """The hash of what a picture is made of: with a stored tuning, that is more than pixels."""
+    if request.settings.reuse_tuning:
+        return request.inversion.digest
+    return fingerprint(request.image) if request.image else ""
+
+
+def _same_mask(args: Namespace, mask_hash: str) -> dict[str, Any]:
+    """The mask that an edit was made with, if it was. Raises InputError for any other."""
+    path = getattr(args, "mask", None)
+    if path and not mask_hash:
+        raise InputError(f"{args.edited} was made without a mask of yours; leave --mask out")
+    if mask_hash and not path:
+        raise InputError(f"{args.edited} was made with a mask of yours; give it with --mask FILE")
+    mask = {"mask": pictures.open_picture(path)} if path else {}
+    if path and fingerprint(mask["mask"]) != mask_hash:
+        raise InputError(f"{path} is not the mask that {args.edited} was made with; give that one")
+    return mask
+
+
+def _output(args: Namespace, path: str | Path | None) -> Path | None:
+    """A path to save a picture at, checked, also against the files that the command reads."""
+    read = [getattr(args, name, None) for name in ("picture", "edited", "mask")]
+    return None if path is None else pictures.check_output(path, filter(None, read))
+
+
+def _open(path: str) -> Image.Image | Inversion:
+    """Opens a picture, or an inversion that was stored of one."""
+    return Inversion.load(path) if is_inversion(path) else pictures.open_picture(path)
+
+
+def _settings(args: Namespace) -> dict[str, Any]:
+    """The settings that were given, as Python takes them."""
+    given = {name: getattr(args, name) for name in NAMES if name in args}
+    if given.get("mask") is not None:
+        if "file" not in given.get("mask_from", "file"):
+            raise InputError(
+                "--mask-from leaves out the file that --mask gives; "
+                "join it, as in attention*file, or leave one of them out"
+            )
+        given["mask"] = pictures.open_picture(given["mask"])
+    return given | {n: dict(given[n]) for n in ("reweight", "cross_replace") if n in given}
+
+
+def _load(args: Namespace, **usual: str) -> StableDiffusion:
+    """Loads the model given here or in the environment; `usual` is for what was not given."""
+    if args.model == "":
+        raise InputError("--model is empty; name a checkpoint, or leave it out for the tiny model")
+    path = args.model or os.environ.get("PTINV_MODEL") or None
+    if path is None:
+        log.info(
+            "no --model given: using the embedded tiny model, which knows only its own small world "
+            "of drawn scenes; for photographs, fetch Stable Diffusion with "
+            "`python tools/download_weights.py sd-v1-4` (of ptinv's repository) and give --model "
+            "sd-v1-4"
+        )
+    names = ("device", "dtype", "tokenizer")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    return checkpoint.load(path, **{**usual, **given})
+
+
+def _progress(args: Namespace) -> Progress:
+    """A bar on stderr for each long loop, unless it is to be quiet."""
+    return lambda loop, label: tqdm(loop, desc=f"{label:9}", disable=args.quiet, file=sys.stderr)

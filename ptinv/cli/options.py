@@ -1,0 +1,189 @@
+"""The commands, and what can be given to each. Most options are made from the fields of `Settings`.
+
+Only the settings that are given end up in the namespace, so that a method's own defaults hold for
+the rest. Nothing here imports torch, so that help and misspelt options are answered at once.
+"""
+
+import argparse
+import re
+from contextlib import suppress
+from dataclasses import fields
+from typing import Any
+
+from ..settings import ATTENTION, DEFAULT, EDIT, INVERSION, Gate, Settings, names_of
+
+DEFAULTS = vars(Settings())
+ABOUT = {setting.name: setting.metadata for setting in fields(Settings)}
+Option = tuple[str, dict[str, Any]]  # its names in one text, and what `add_argument` takes
+Options = list[Option | list[Option]]  # those in a list of their own exclude each other
+NUMBER = "[0-9]{1,9}"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line with exit code 2."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def build() -> Parser:
+    """Makes the parser of the whole command line."""
+    about = "Text-driven editing of real pictures by Prompt Tuning Inversion."
+    parser = Parser(prog="ptinv", description=about)
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", parser_class=Parser, metavar="COMMAND")
+    for name, (summary, description, options) in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=description)
+        for option in options:
+            exclusive = isinstance(option, list)
+            parent = command.add_mutually_exclusive_group() if exclusive else command
+            for names, how in option if exclusive else [option]:
+                parent.add_argument(*names.split(), **how)
+    return parser
+
+
+def flag(name: str) -> str:
+    """A setting's name as it is spelt on the command line."""
+    return "--" + name.replace("_", "-")
+
+
+def setting(name: str, meaning: str | None = None) -> Option:
+    """The option of a setting; `meaning` is for a command where it is not the field's own."""
+    about, default = ABOUT[name], DEFAULTS[name]
+    how: dict[str, Any] = dict(help=meaning or about["meaning"], default=argparse.SUPPRESS)
+    if default is False:
+        return flag(name), how | dict(action="store_true")
+    if default not in (None, "auto", {}) and "(default: " not in how["help"]:
+        how["help"] += f" (default: {default})"
+    if name in ("reweight", "cross_replace"):
+        how["action"] = "append"
+    kind = type(default) if isinstance(default, int | float) else str
+    how |= dict(metavar=about["metavar"], choices=about["choices"], type=READ.get(name, kind))
+    return flag(name), how
+
+
+def group(name: str) -> Options:
+    """The options of a group of settings."""
+    return [[setting(n), NO_MASK] if n == "mask" else setting(n) for n in names_of(name)]
+
+
+def weight(text: str) -> tuple[str, float]:
+    """Reads a word with its factor, such as yellow=2."""
+    word, _, factor = text.rpartition("=")
+    with suppress(ValueError):
+        if word.strip():
+            return word, float(factor)
+    raise argparse.ArgumentTypeError(f"{text!r} is not WORD=FACTOR, such as yellow=2")
+
+
+def gate(text: str) -> Gate:
+    """Reads a share of the steps, such as 0.8, or a span of them, such as 0.2:0.6."""
+    with suppress(ValueError):
+        ends = tuple(float(end) for end in text.split(":"))
+        if len(ends) <= 2:
+            return ends if len(ends) == 2 else ends[0]
+    raise argparse.ArgumentTypeError(f"{text!r} is not a share of the steps, or FROM:TO")
+
+
+def word_gate(text: str) -> tuple[str, Gate]:
+    """Reads a gate for all words, or tiger=0.2:0.6 for one."""
+    word, _, rest = text.rpartition("=")
+    return word.strip() or DEFAULT, gate(rest)
+
+
+def levels(text: str) -> list[int]:
+    """Reads levels, such as 1,2."""
+    if re.fullmatch(rf"{NUMBER}(,{NUMBER})*", text):
+        return [int(level) for level in text.split(",")]
+    raise argparse.ArgumentTypeError(f"{text!r} is not levels, such as 1 or 1,2")
+
+
+def spans(text: str) -> list[range]:
+    """Reads steps and ranges of them, such as 40,20,1-10."""
+    span = rf"{NUMBER}(-{NUMBER})?"
+    if re.fullmatch(rf"{span}(,{span})*", text):
+        ends = [sorted(int(k) for k in part.split("-")) for part in text.split(",")]
+        return [range(both[0], both[-1] + 1) for both in ends]
+    raise argparse.ArgumentTypeError(f"{text!r} is not steps, such as 40,20 or 1-10")
+
+
+READ = {"reweight": weight, "cross_replace": word_gate, "self_replace": gate}
+
+# fmt: off
+STORED = "picture", dict(metavar="PICTURE", help="or what `ptinv invert` made of it")
+PROMPT = "prompt", dict(metavar="PROMPT")
+MAYBE_PROMPT = "prompt", dict(metavar="PROMPT", nargs="?")
+OUTPUT = "-o --output", dict(metavar="OUT.png", required=True)
+METHOD = "--method", dict(
+    help="see `ptinv methods` (default: pti, or what made a stored inversion)")
+NO_MASK = "--no-mask", dict(help="edit everywhere", dest="mask", action="store_const", const=None,
+    default=argparse.SUPPRESS)
+MODEL = [
+    ("--model", dict(metavar="PATH", help="a diffusers-layout folder or an original .safetensors "
+        "file of Stable Diffusion v1 (default: $PTINV_MODEL, else the embedded tiny model)")),
+    ("--tokenizer", dict(metavar="DIR", help="its tokenizer, if not beside the file")),
+    ("--device", dict(help="cuda or cpu (default: cuda where there is one)")),
+    ("--dtype", dict(choices=["float32", "bfloat16", "float16"],
+        help="of the networks (default: float16 on cuda, float32 on the cpu)")),
+    ("--quiet", dict(action="store_true", help="say only what is wrong")),
+]
+OF_AN_EDIT = [METHOD, *group(INVERSION), *group(ATTENTION), *group(EDIT)]
+
+# by name: a summary, a description and the options; a function in commands.py does the rest
+COMMANDS = {
+    "edit": ("edit a picture",
+        """A mask limits where the edit may show. --mask-from makes it of attention (where the focus
+        words look), difference (where the noise predicted for two texts differs) and file (the
+        picture that --mask names), joined with + (either), * (both) and ~ (not), as in
+        "attention*~file". --show-mask draws it over the picture: red where the edit shows, dim
+        where it does not. --paste-back returns the picture's own pixels, to the byte, where that
+        drawing has no red at all; a mask is softened over some pixels beyond its edge. A file of
+        `ptinv invert` serves other prompts, too: for another prompt or ω the tuning is redone from
+        its trajectory, unless --reuse-tuning keeps it.""",
+        [STORED, ("prompt", dict(metavar="PROMPT", help='what it should become: "a yellow car"')),
+         OUTPUT,
+         ("--show-mask", dict(metavar="FILE.png", help="also write the mask over the picture")),
+         *MODEL, *OF_AN_EDIT]),
+    "invert": ("do an edit's long work once, for many edits",
+        """The file that is written takes the picture's place in edit and reconstruct. With a
+        PROMPT it also holds the tuning for it; other prompts are tuned for when needed.""",
+        [("picture", dict(metavar="PICTURE")), MAYBE_PROMPT,
+         ("-o --output", dict(metavar="X.safetensors", required=True)),
+         *MODEL, METHOD, *group(INVERSION)]),
+    "reconstruct": ("invert a picture and walk back without an edit; prints PSNR",
+        """Prints the PSNR against the picture at the model's size, and the VAE's, which is the
+        ceiling. --method also takes ddim (sampling with the prompt alone) and vae.""",
+        [STORED, MAYBE_PROMPT, OUTPUT, *MODEL, *OF_AN_EDIT]),
+    "again": ("repeat an edit from the PNG that it made",
+        """A PNG made by edit or reconstruct carries in its text chunks a record of how it was
+        made; JPEG and WebP cannot. The same bytes are promised on the same machine with the same
+        thread count, precision and PyTorch; those that differ are named. The device and dtype are
+        those of the first time unless given.""",
+        [("edited", dict(metavar="EDITED.png")),
+         ("picture", dict(metavar="PICTURE", help="what it was made of")),
+         ("-o --output", dict(metavar="OUT.png", help="(default: EDITED-again.png beside "
+            "EDITED.png, if there is no such file yet)")),
+         setting("mask", "the mask, if one was given then"), *MODEL]),
+    "generate": ("make a picture from noise",
+        """With --source the picture is an edit, by Prompt-to-Prompt, of the one that the source
+        text makes of the same noise.""",
+        [PROMPT, OUTPUT, setting("source", "the prompt of the picture to edit"),
+         ("--show-source", dict(metavar="FILE.png", help="also write the source's picture")),
+         setting("steps", "of DDIM"), setting("guidance", "ω"), setting("seed", "of the noise"),
+         *MODEL, NO_MASK, *group(ATTENTION)]),
+    "attention": ("draw where in a picture each word of a prompt looks",
+        """Draws the cross-attention of every word over the picture. Each map is relative to its
+        own maximum, which is written beside the word, so a weak map looks as bright as a strong
+        one. Little words often show the noun before them, since CLIP's text model reads from left
+        to right. Steps are counted from the picture: 1 is next to it, T' (40 by default) is the
+        noisiest; the maps of a range are averaged. Nothing is edited: the picture is inverted
+        without a prompt, and the UNet is run once at each of its latents.""",
+        [STORED, PROMPT, ("-o --output", dict(metavar="MAPS.png", required=True)),
+         ("--levels", dict(metavar="1,2", type=levels, help="of the UNet, from fine to coarse "
+            "(default: the one that masks are made at)")),
+         ("--at", dict(metavar="40,20,1-10", type=spans, help="steps, from 1 next to the picture "
+            "to the noisiest; a range is averaged (default: all, averaged)")),
+         setting("steps"), setting("encode_ratio"), *MODEL]),
+    "methods": ("list the methods with their defaults", None, []),
+}
+# fmt: on

@@ -1,0 +1,208 @@
+"""Prompt Tuning Inversion (Dong et al., arXiv 2305.04441): the paper on one page.
+
+    stage 1   z*_0 … z*_T'   DDIM inversion without a prompt (Eq. 6): the pivot
+              c_1 … c_T'     Algorithm 1: tuned so that guided sampling walks back along the pivot
+    stage 2   sample from z*_T' under η·c* + (1-η)·c_t (Eq. 9), blending with the pivot (§3.4)
+
+`edit_latent`, at the end, is both stages. Why tuning is needed: unguided (ω = 0), sampling retraces
+its inversion but for ε's change between a step's two ends. Guided at ω = 7.5 it moves along
+ε_∅ + 7.5 (ε_c - ε_∅), which is another ε than the inversion's at every step: the walk leaves the
+pivot at once, and each later step starts from a latent that the inversion never visited. The tuned
+c_t makes the guided ε̃ the one that leads back. The networks stay frozen, so whatever the prompt
+cannot say is written into c_t.
+
+Where the paper is silent: c starts at c*, because only then does "β = 0 reverts to DDIM-Edit" hold;
+Adam is made anew at each timestep; the loss is the mean over the latent. With N = 1 Adam's step is
+β·g / (|g| + 10⁻⁸): every number of c moves by nearly β, and only its gradient's sign decides.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from typing import Literal, NamedTuple
+
+import torch
+from einops import reduce
+from torch import Tensor
+
+from ..errors import not_finite
+from . import ddim
+from .ddim import Timestep
+from .model import StableDiffusion
+from .sampling import Condition, Step, constant, invert, last, sample
+
+Side = Literal["null", "cond"]
+Land = Callable[[Tensor], Tensor]  # an embedding -> where the guided step lands with it
+
+
+def ddim_inversion(
+    model: StableDiffusion,
+    z0: Tensor,
+    schedule: Iterable[Timestep],
+    condition: Condition | None = None,
+    guidance: float = 0.0,
+) -> Tensor:
+    """z_0 (b, c, h, w) -> the pivot z*_0 … z*_T' as (T'+1, b, c, h, w).
+
+    The paper inverts without a prompt (ω = 0), so one pivot serves every later prompt. With a
+    condition and any ω it is what Table 1 varies. Raises FloatingPointError if it is not finite.
+    """
+    null = model.embed("")
+    condition = condition or constant(null, null)
+    steps = invert(model, z0, schedule, condition, guidance)
+    trajectory = torch.stack([z0, *(step.z for step in steps)])
+    if not trajectory.isfinite().all():
+        raise not_finite("the inversion")
+    return trajectory
+
+
+class Tuning(NamedTuple):
+    """An embedding a step, and how near each step then lands."""
+
+    embeddings: Tensor  # (T', b, 77, d); embeddings[k - 1] takes z_k to z_{k-1}
+    losses: Tensor  # (T', b), mean squared distance to the pivot after each step's tuning
+
+
+def tune(
+    model: StableDiffusion,
+    trajectory: Tensor,
+    schedule: Iterable[Timestep],
+    start: Tensor,
+    other: Tensor,
+    *,
+    side: Side = "cond",
+    inner_steps: int = 1,
+    lr: float = 0.1,
+    guidance: float = 7.5,
+    lr_decay: float = 0.0,
+    stop_below: float = 0.0,
+) -> Tuning:
+    """Algorithm 1, about one side of guidance; each row of the batch by itself.
+
+    "cond": c_t from `start` = c*, beside `other` = ∅. "null": Null-Text Inversion (2211.09794), ∅_t
+    from ∅, beside a text of the picture. trajectory: (T'+1, b, c, h, w); schedule: noisiest first;
+    start, other: (b or 1, 77, d). inner_steps: N. lr: β. guidance: ω. Null-Text Inversion's, with i
+    steps done: β is times 1 - i·lr_decay, and a step ends once all losses are below
+    stop_below·(1 + 2i). Raises FloatingPointError if the numbers are not finite.
+    """
+    z = trajectory[-1]  # z̄_T' = z*_T', the noisiest latent of the pivot
+    other, c = other.expand(len(z), -1, -1), start.detach().expand(len(z), -1, -1)
+    scale = 2.0**12 if model.dtype == torch.float16 else 1.0  # see `gradient`
+    embeddings, losses = [], []
+    for i, timestep in enumerate(schedule):  # t = T', …, 1
+        pivot = trajectory[timestep.k - 1]  # z*_{t-1}, where this step should land
+        with torch.no_grad():
+            eps_other = model.predict_noise(z, timestep.t, other)  # once: c does not change it
+        land = partial(guided_step, model, z, timestep, eps_other, guidance, side=side)
+        rate, enough = lr * max(0.0, 1 - i * lr_decay), stop_below * (1 + 2 * i)
+        c, scale = descend(land, c, pivot, inner_steps, rate, enough, scale)  # c_t from c_{t+1}
+        with torch.no_grad():
+            z = land(c)  # z̄_{t-1}: the next step starts where this one really lands
+        embeddings.append(c)
+        losses.append((z - pivot).square().mean(dim=(1, 2, 3)))
+    return Tuning(torch.stack(embeddings[::-1]), torch.stack(losses[::-1]).cpu())
+
+
+def descend(
+    land: Land, c: Tensor, pivot: Tensor, n: int, lr: float, enough: float, scale: float
+) -> tuple[Tensor, float]:
+    """The inner loop of Algorithm 1, Eqs. 7-8: c (b, 77, d) so that land(c) is nearer to the pivot.
+
+    Also returns the scale that served the gradient. Raises as `gradient`.
+    """
+    c = c.detach().clone().requires_grad_()
+    adam = torch.optim.Adam([c], lr=lr)
+    for _ in range(n):  # N times
+        c.grad, loss, scale = gradient(land, c, pivot, scale)  # ∇_c ‖z*_{t-1} - z̄_{t-1}‖²
+        adam.step()  # c moves downhill, each of its numbers by about β
+        if loss.max() < enough:
+            break
+    return c.detach(), scale
+
+
+def guided_step(
+    model: StableDiffusion,
+    z: Tensor,
+    timestep: Timestep,
+    eps_other: Tensor,
+    guidance: float,
+    c: Tensor,
+    side: Side = "cond",
+) -> Tensor:
+    """z̄_{t-1}: where the guided step from z̄_t lands with the embedding c on a side (Eqs. 5, 4)."""
+    eps = model.predict_noise(z, timestep.t, c)
+    both = (eps_other, eps) if side == "cond" else (eps, eps_other)
+    return ddim.step(z, ddim.guide(*both, guidance), timestep.alpha_from, timestep.alpha_to)
+
+
+def gradient(land: Land, c: Tensor, pivot: Tensor, scale: float) -> tuple[Tensor, Tensor, float]:
+    """∂/∂c of each row's mean squared distance between land(c) and the pivot, in float32.
+
+    Backpropagation runs on the loss times `scale`, since float16 gradients of a small loss vanish;
+    it is halved for as long as the gradient is not finite. Returns the (unscaled) gradient, each
+    row's loss (b,), and the scale that served.
+    Raises FloatingPointError if the loss itself is not finite, or the gradient at no scale.
+    """
+    while scale >= 2.0**-12:
+        with torch.enable_grad():
+            losses = reduce((land(c) - pivot).square(), "b ... -> b", "mean")
+            if not losses.isfinite().all():
+                break
+            (scaled,) = torch.autograd.grad(losses.sum() * scale, c)  # rows are independent
+        if scaled.isfinite().all():
+            return scaled / scale, losses.detach(), scale
+        scale /= 2
+    raise not_finite("the tuning")
+
+
+def interpolate(null: Tensor, tuned: Tensor, target: Tensor, eta: float) -> Condition:
+    """Eq. 9: η·c* + (1-η)·c_t. η = 0 walks back to the picture, η = 1 is the target alone.
+
+    tuned: c_1 … c_T', (T', b, 77, d). target: c*, (1, 77, d). Exact at both ends, and at every η
+    where the two are equal.
+    """
+    return lambda k: (null, torch.lerp(tuned[k - 1], target.expand_as(tuned[k - 1]), eta))
+
+
+def blend(step: Step, mask: Tensor, background: Tensor) -> Step:
+    """Local blending, §3.4: z_{t-1} <- M · z_{t-1} + (1-M) · z*_{t-1}.
+
+    mask: M, (b or 1, 1, h, w), 1 where the edit may show. background: z*_{t-1}, (b or 1, c, h, w).
+    Exact where the mask is 1 and where it is 0.
+    """
+    z = step.z
+    blended = torch.lerp(background.expand_as(z), z, mask.to(z).expand_as(z))
+    return replace(step, z=blended, mask=mask)
+
+
+@torch.no_grad()
+def edit_latent(
+    model: StableDiffusion,
+    z0: Tensor,
+    prompt: str,
+    *,
+    eta: float = 0.9,
+    guidance: float = 7.5,
+    steps: int = 50,
+    encode_ratio: float = 0.8,
+    inner_steps: int = 1,
+    lr: float = 0.1,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """A picture's latent z_0 (1, c, h, w) as the prompt would have it: both stages, in order.
+
+    The defaults are the paper's. mask: (1, 1, h, w), where the edit may show; None: everywhere.
+    """
+    schedule = ddim.schedule(steps, encode_ratio)
+    null, target = model.embed(""), model.embed(prompt)  # ∅ and c*
+
+    # stage 1: the pivot, and the embeddings that make guided sampling follow it back
+    pivot = ddim_inversion(model, z0, schedule)
+    how = dict(inner_steps=inner_steps, lr=lr, guidance=guidance)
+    tuned = tune(model, pivot, schedule[::-1], target, null, **how).embeddings
+
+    # stage 2: back down from the pivot's noisy end, under a mixture of c* and c_t
+    condition = interpolate(null, tuned, target, eta)
+    after = [] if mask is None else [lambda step: blend(step, mask, pivot[step.k - 1])]
+    walk = sample(model, pivot[-1], schedule[::-1], condition, guidance, after=after)
+    return last(walk, pivot[-1])

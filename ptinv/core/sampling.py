@@ -1,0 +1,157 @@
+"""The one loop, in both directions: `invert` up the schedule (Eq. 6), `sample` down it (Eqs. 2, 4).
+
+Every method samples along the same schedule and differs in what it plugs in:
+
+    condition   k -> (∅_k, c_k), the embeddings on guidance's two sides at z_k
+    control     (k, rows) -> an attention control for that call of the UNet, or None
+    guide       (ε_∅, ε_c, ω) -> ε̃: Eq. 5, or a variant of it
+    advance     (timestep, z_k, ε̃) -> z_{k-1}: Eq. 4's deterministic step, or the ancestral Eq. 2
+    after       Step -> Step, rules for the latent that a step has reached
+
+Shapes: a latent is (b, c, h, w), where each row is a branch (or a picture); embeddings are
+(b or 1, 77, d). In the UNet's batch the ∅ rows come first and the branches' rows after; `rows`
+names each of them, so that no control has to guess: ("null", "null", "source", "target").
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from . import ddim
+from .attention import Control
+from .ddim import Timestep
+from .model import StableDiffusion
+
+Condition = Callable[[int], tuple[Tensor, Tensor]]
+Branches = tuple[str, ...]
+ControlAt = Callable[[int, Branches], Control | None]
+Guide = Callable[[Tensor, Tensor, float], Tensor]
+Advance = Callable[[Timestep, Tensor, Tensor], Tensor]
+After = Callable[["Step"], "Step"]
+NoiseAt = Callable[[int], Tensor]  # k -> Gaussian noise (1, c, h, w) for the step that leaves z_k
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step that was made, with everything that it was made of."""
+
+    timestep: Timestep
+    z_from: Tensor  # (b, c, h, w), where it began: z_k on the way down, z_{k-1} on the way up
+    z: Tensor  # (b, c, h, w), where it ended, after every rule
+    eps_null: Tensor  # (b, c, h, w), Eq. 5's two predictions; one tensor where ω needs only one
+    eps_cond: Tensor
+    eps: Tensor  # ε̃, the noise that the step was made with
+    mask: Tensor | None = None  # (b or 1, 1, h, w), where an edit was let through; None: everywhere
+
+    @property
+    def k(self) -> int:
+        """The step's number, 1 (next to the picture) … T'."""
+        return self.timestep.k
+
+    @property
+    def z0(self) -> Tensor:
+        """f_θ(z_from, ε̃): the clean latent that the step aims at, (b, c, h, w)."""
+        return ddim.predict_z0(self.z_from, self.eps, self.timestep.alpha_from)
+
+
+def constant(null: Tensor, cond: Tensor) -> Condition:
+    """The same pair of embeddings at every step: plain classifier-free guidance."""
+    return lambda k: (null, cond)
+
+
+def deterministic(timestep: Timestep, z: Tensor, eps: Tensor) -> Tensor:
+    """Eq. 4: DDIM."""
+    return ddim.step(z, eps, timestep.alpha_from, timestep.alpha_to)
+
+
+def ancestral(noise: NoiseAt) -> Advance:
+    """Eq. 2: DDPM on DDIM's timesteps; every step takes noise away and adds some that is fresh."""
+
+    def advance(timestep: Timestep, z: Tensor, eps: Tensor) -> Tensor:
+        ends = timestep.alpha_from, timestep.alpha_to
+        return ddim.step(z, eps, *ends, ddim.ancestral_sigma(*ends), noise(timestep.k).to(z))
+
+    return advance
+
+
+def predictions(
+    model: StableDiffusion,
+    z: Tensor,
+    timestep: Timestep,
+    embeddings: tuple[Tensor, Tensor],
+    guidance: float,
+    control: ControlAt | None = None,
+    branches: Branches = (),
+) -> tuple[Tensor, Tensor]:
+    """(ε_∅, ε_c) of Eq. 5 from one call of the UNet; the same twice where ω needs only one side.
+
+    A control is given both sides whatever ω is. Raises ValueError unless there is a branch a row.
+    """
+    null, cond = (side.expand(len(z), *side.shape[1:]) for side in embeddings)
+    if control is None and guidance in (0, 1):
+        eps = model.predict_noise(z, timestep.t, cond if guidance else null)
+        return eps, eps
+    branches = branches or ("target",) * len(z)
+    if len(branches) != len(z):
+        raise ValueError(f"{len(z)} rows of the latent, but branches {branches}")
+    hook = control(timestep.k, ("null",) * len(z) + branches) if control else None
+    both = model.predict_noise(torch.cat([z, z]), timestep.t, torch.cat([null, cond]), hook)
+    return both.chunk(2)
+
+
+@torch.no_grad()
+def sample(
+    model: StableDiffusion,
+    z: Tensor,
+    schedule: Iterable[Timestep],
+    condition: Condition,
+    guidance: float = 7.5,
+    *,
+    control: ControlAt | None = None,
+    guide: Guide = ddim.guide,
+    advance: Advance = deterministic,
+    after: Iterable[After] = (),
+    branches: Branches = (),
+) -> Iterator[Step]:
+    """Sampling: yields the steps to z_{T'-1}, …, z_0 from z_T'; the schedule is noisiest first.
+
+    guidance: ω. after: rules that are applied one after the other. branches: a name for each row
+    of z, by which controls tell the rows apart; without names all of them are "target".
+    """
+    for timestep in schedule:
+        eps_null, eps_cond = predictions(
+            model, z, timestep, condition(timestep.k), guidance, control, branches
+        )
+        eps = guide(eps_null, eps_cond, guidance)
+        cleaner = advance(timestep, z, eps)
+        step = Step(timestep, z, cleaner, eps_null, eps_cond, eps)
+        for rule in after:
+            step = rule(step)
+        yield step
+        z = step.z
+
+
+def invert(
+    model: StableDiffusion,
+    z: Tensor,
+    schedule: Iterable[Timestep],
+    condition: Condition,
+    guidance: float,
+) -> Iterator[Step]:
+    """DDIM inversion, Eq. 6: `sample` with the ends of each step exchanged, clean end first.
+
+    Yields the steps to z*_1, …, z*_T' from z_0. The exact inverse of a step down would need ε
+    at z_k, which is not known yet. At z_{k-1}, for z_k's timestep, ε is nearly the same, and only
+    this difference is lost.
+    """
+    upwards = (timestep.upwards for timestep in schedule)
+    return sample(model, z, upwards, condition, guidance)
+
+
+def last(steps: Iterable[Step], start: Tensor) -> Tensor:
+    """The latent that steps from `start` end in."""
+    for step in steps:
+        start = step.z
+    return start

@@ -1,1 +1,0 @@
-"""What an edit plugs into the walk: conditions, attention controls, and masks."""

@@ -1,1 +1,0 @@
-"""From a picture to a trajectory that sampling can follow back: one page an inversion."""

@@ -1,0 +1,1 @@
+"""Every method is a row: `table.py` is the table, the other files are what its cells hold."""

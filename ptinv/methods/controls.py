@@ -1,0 +1,163 @@
+"""Attention controls: recording cross-attention and re-weighting it, and when a control acts.
+
+Each is made for one call of the UNet, from the step k and the batch's rows (see `sampling.py`).
+A gate is the part of the steps on which a control acts. It counts in progress, the fraction of the
+steps that are done, 0 at the first: a number f stands for [0, f), a pair (a, b) for [a, b). By
+word, {"default": 0.8, "tiger": (0.2, 0.5)}. A step that a gate ends within is still in it, where
+the original code has already shut it.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from einops import rearrange, reduce
+from torch import Tensor
+
+from ..core.attention import Control, Place
+from ..core.sampling import Branches, ControlAt
+from ..core.text import LENGTH
+from ..settings import DEFAULT, Gate, Settings, WordGates, bounds
+
+SIDE_BY_SIDE: Branches = ("source", "target")  # the rows of Prompt-to-Prompt, by name
+Change = Callable[[Tensor, Tensor], Tensor]  # (M of the source, M* of the target) -> the new M*
+
+
+@dataclass
+class Record:
+    """Adds up the attention that each token gets, over the heads and layers of one level."""
+
+    level: int
+    rows: Branches = ()  # of the batch, by branch
+    total: Tensor | None = field(default=None, init=False)  # (b, n, height, width)
+    heads: int = field(default=0, init=False)  # of all layers that were added up
+
+    def wants(self, place: Place) -> bool:
+        return place.kind == "cross" and place.level == self.level
+
+    def __call__(self, probabilities: Tensor, place: Place) -> Tensor:
+        layer = reduce(probabilities.detach(), "b heads p n -> b n p", "sum")
+        layer = rearrange(layer, "b n (h w) -> b n h w", h=place.height)
+        self.total = layer if self.total is None else self.total + layer
+        self.heads += probabilities.shape[1]
+        return probabilities
+
+    @property
+    def mean(self) -> Tensor:
+        """(b, n, height, width) over the heads of all layers: summed over n it is 1."""
+        return self.total / self.heads
+
+
+@dataclass
+class AttentionStore:
+    """The attention that each token got while one edit was sampled, at one level of the UNet. The
+    only object here with a memory. `control` records each call; `maps` reads the sum so far."""
+
+    level: int
+    records: list[Record] = field(default_factory=list)  # one for each call
+
+    def control(self, k: int, rows: Branches) -> Control:
+        """Records one more call."""
+        self.records.append(Record(self.level, rows))
+        return self.records[-1]
+
+    def maps(self, branch: str = "target") -> Tensor:
+        """(b, 77, h, w): summed over steps, layers and heads; a row a row of the branch. Raises
+        LookupError if the level has no cross-attention, or nothing was recorded yet."""
+        seen = [record for record in self.records if record.total is not None]
+        if not seen:
+            raise LookupError(f"no cross-attention was seen at level {self.level}")
+        return sum(record.total[rows_of(branch, record.rows)] for record in seen)
+
+
+@dataclass(frozen=True)
+class RowControl:
+    """Changes the maps of a branch's rows, beside which it sees another's; no other row."""
+
+    kind: Literal["self", "cross"]
+    sources: list[int]  # of the batch, one for each of the targets
+    targets: list[int]
+    change: Change | None  # None: nothing is wanted
+    cells: float = math.inf  # height · width of the largest map that is changed
+
+    def wants(self, place: Place) -> bool:
+        small = place.height * place.width <= self.cells
+        return self.change is not None and place.kind == self.kind and small
+
+    def __call__(self, probabilities: Tensor, place: Place) -> Tensor:
+        new = self.change(probabilities[self.sources], probabilities[self.targets])
+        rows = torch.tensor(self.targets, device=probabilities.device)
+        return probabilities.index_copy(0, rows, new)
+
+
+def reweight(
+    factors: Tensor, gates: Tensor | None = None, steps: int = 1, branch: str = "target"
+) -> ControlAt:
+    """M*_n = c_n M_n, Prompt-to-Prompt's fader: multiplies the attention that tokens get.
+
+    Not normalised again, or a factor on one word would act on all. factors: c, (77,). gates:
+    (77, 2), while which they act, see `token_gates`; none: always. steps: T'.
+    """
+
+    def at(k: int, rows: Branches) -> RowControl:
+        now = factors if gates is None else torch.where(opened(gates, k, steps), factors, 1.0)
+        own = rows_of(branch, rows)
+        acts = own and now.ne(1).any()
+        return RowControl("cross", own, own, (lambda _, m: m * now.to(m)) if acts else None)
+
+    return at
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Several controls one after the other, each in the layers that it acts on."""
+
+    controls: tuple[Control, ...]
+
+    def wants(self, place: Place) -> bool:
+        return any(control.wants(place) for control in self.controls)
+
+    def __call__(self, probabilities: Tensor, place: Place) -> Tensor:
+        for control in self.controls:
+            if control.wants(place):
+                probabilities = control(probabilities, place)
+        return probabilities
+
+
+def chained(controls: list[ControlAt]) -> ControlAt | None:
+    """Several controls as one; None if there are none."""
+    if not controls:
+        return None
+    return lambda k, rows: Chain(tuple(control(k, rows) for control in controls))
+
+
+def rows_of(branch: str, rows: Branches) -> list[int]:
+    """The rows of the batch that belong to a branch."""
+    return [i for i, name in enumerate(rows) if name == branch]
+
+
+def interval(gate: Gate) -> Tensor:
+    """The [a, b) of a gate, (2,). Raises InputError unless 0 ≤ a ≤ b ≤ 1."""
+    # in float64, where a step's fraction and the same fraction written down are equal
+    return torch.tensor(bounds("a gate", gate), dtype=torch.float64)
+
+
+def token_gates(gates: WordGates, find: Callable[[str], list[int]], length: int = LENGTH) -> Tensor:
+    """(77, 2): the gate of each token of a prompt, from `gates` as one or by word.
+
+    find: the positions of a phrase in the prompt, as `Tokenizer.find` has it. Tokens that no phrase
+    names have the "default", which is that of the settings if it isn't said.
+    """
+    by_word = dict(gates) if isinstance(gates, Mapping) else {DEFAULT: gates}
+    table = interval(by_word.pop(DEFAULT, Settings.cross_replace)).repeat(length, 1)
+    for phrase, gate in by_word.items():
+        table[find(phrase)] = interval(gate)
+    return table
+
+
+def opened(gates: Tensor, k: int, steps: int) -> Tensor:
+    """The gates (…, 2) that are open on step k of T' steps, (…)."""
+    progress = (steps - k) / steps
+    return (gates[..., 0] <= progress) & (progress < gates[..., 1])

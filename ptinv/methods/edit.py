@@ -1,0 +1,70 @@
+"""One edit as the cells of the table see it: its inputs, and the tensors made of them so far."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..core.ddim import Timestep
+from ..core.model import StableDiffusion
+from ..core.sampling import Branches, ControlAt, NoiseAt, Step
+from ..settings import Settings
+from .words import Words
+
+
+def fresh_noise(seed: int, stream: int, shape: tuple[int, ...]) -> NoiseAt:
+    """A noise of its own for each step, in whatever order they come. Streams of one seed are
+    independent of each other."""
+
+    def at(k: int) -> Tensor:
+        (mixed,) = np.random.SeedSequence((seed, stream, k)).generate_state(1, np.uint64)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(int(mixed >> 1)))
+
+    return at
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A plain record, made by `run.prepare`. Embeddings are (1, 77, d)."""
+
+    model: StableDiffusion
+    prompt: str
+    settings: Settings
+    branches: Branches  # the rows of the latent; the last one is the result
+    schedule: list[Timestep]  # clean end first
+    latent_size: tuple[int, int]  # (h, w)
+    z0: Tensor | None  # the encoded picture (1, c, h, w); None for one that is generated
+    null: Tensor  # ∅, the empty text's
+    target: Tensor  # c*, the prompt's
+    source: Tensor  # of the text of the picture; ∅ where there is none
+    words: Words
+    controls: tuple[ControlAt, ...] = ()  # of the attention that branches share
+    # from the stages
+    trajectory: Tensor | None = None  # z*_0 … z*_T', (T'+1, 1, c, h, w)
+    tuned: Tensor | None = None  # c_1 … c_T', or Null-Text Inversion's ∅_1 … ∅_T', (T', 1, 77, d)
+    residuals: Tensor | None = None  # r_1 … r_T', (T', 1, c, h, w)
+
+    @property
+    def is_masked(self) -> bool:
+        """True if anything masks the edit: attention does not, where no word is followed."""
+        names = self.settings.mask_names
+        return bool(names) and (names != {"attention"} or self.words.make_a_mask)
+
+    def pivot(self, step: Step) -> Tensor:
+        """z*_{k-1}, where a step would end if it stayed on the trajectory, (1, c, h, w)."""
+        return self.trajectory[step.k - 1]
+
+    def embed(self, text: str) -> Tensor:
+        """A text's embedding; the empty one is at hand."""
+        return self.model.embed(text) if text else self.null
+
+    def noise(self, stream: int) -> NoiseAt:
+        """Gaussian noise (1, c, h, w) for each step; independent streams have other numbers."""
+        shape = (1, self.model.unet.config.latent_channels, *self.latent_size)
+        return fresh_noise(self.settings.seed, stream, shape)
+
+    def map_area(self, side: int) -> float:
+        """The area, at this picture's size, of a map `side` across at the model's own size."""
+        height, width = self.latent_size
+        return side**2 * height * width / self.model.unet.config.trained_size**2

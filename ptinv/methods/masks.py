@@ -1,0 +1,202 @@
+"""Masks: where an edit may show, evaluated at each step. One vocabulary, whatever one is made from:
+
+    attention    the maps of the focus words so far: Prompt-to-Prompt's local blending, where there
+                 is a source branch with its own words, too
+    difference   where the noise predicted for two texts differs (DiffEdit), the same at every step
+    file         the user's own picture, the same at every step
+
+    a+b  union      a*b  intersection      ~a  inversion
+
+A mask is (b or 1, 1, h, w) over the latent: zeros and ones, numbers in between where it was
+softened. Outside the model it is a picture, white where to edit.
+"""
+
+from collections.abc import Mapping
+from functools import reduce
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+
+from ..core import ddim
+from ..errors import InputError, PictureError
+from ..storage.pictures import checked
+from .controls import AttentionStore
+from .edit import Edit
+
+BEGIN = 0.2  # the share of the steps after which an attention mask is trusted
+
+
+def fixed_masks(edit: Edit) -> dict[str, Tensor]:
+    """The masks of an edit's expression that are the same at every step, by name. Raises InputError
+    for a mask of differences where there is no picture."""
+    settings, masks = edit.settings, {}
+    if "file" in settings.mask_names:
+        masks["file"] = to_mask(settings.mask, edit.latent_size).to(edit.model.device)
+    if "difference" in settings.mask_names:
+        if edit.z0 is None:
+            raise InputError("there is no picture yet; a mask of differences needs one")
+        masks["difference"] = (noise_difference(edit) > settings.mask_threshold).float()
+    return masks
+
+
+def mask_at(
+    edit: Edit, fixed: Mapping[str, Tensor], store: AttentionStore, k: int
+) -> Tensor | None:
+    """The mask after step k, from the fixed masks and the attention recorded so far. None for as
+    long as the attention of too few steps is known: a fifth of them."""
+    settings, steps = edit.settings, len(edit.schedule)
+    masks = dict(fixed)
+    if "attention" in settings.mask_names:
+        if not edit.words.make_a_mask:
+            masks["attention"] = torch.ones(1, 1, *edit.latent_size, device=edit.model.device)
+        elif steps - k + 1 <= round(BEGIN * steps):
+            return None
+        else:
+            masks["attention"] = words_mask(edit, store)
+    mask = combined(settings.mask_expression, masks)
+    return softened(mask, settings.mask_dilate, settings.mask_feather)
+
+
+def words_mask(edit: Edit, store: AttentionStore) -> Tensor:
+    """Of the focus words of every branch, without the places of the words to subtract."""
+    settings, words = edit.settings, edit.words
+    how = edit.latent_size, settings.mask_threshold, settings.mask_relative_to == "object"
+
+    def of(branch: str, tokens: list[int], widened: bool = True) -> Tensor:
+        return attention_mask(store.maps(branch)[:, tokens].sum(dim=1), *how, widened)
+
+    followed = [(edit.branches[-1], words.focus), ("source", words.source_focus)]
+    mask = reduce(torch.maximum, [of(*one) for one in followed if one[1]])
+    left_out = [1 - of(*one, widened=False) for one in words.subtracted.items()]
+    return reduce(torch.minimum, left_out, mask)
+
+
+def attention_mask(
+    maps: Tensor,
+    size: tuple[int, int],
+    threshold: float,
+    each_object: bool = False,
+    widened: bool = True,
+) -> Tensor:
+    """Maps of attention (b, h, w) -> a mask of zeros and ones (b, 1, height, width).
+
+    Prompt-to-Prompt's rule: 3×3 maxima, to the latent's size (bilinearly, where the reference
+    repeats cells), relative to the largest value. The strongest of several objects then decides for
+    all, and the others may be missed (the paper's Fig. 7). With `each_object` a place is compared
+    with the strongest one within an eighth of the map to each side, so that every object has its
+    own measure; one that stays below the threshold itself counts as if it just reached it.
+
+    widened: whether the maxima are taken; they are not for words whose places are to be left out.
+    """
+    maps = dilated(maps[:, None], 1 if widened else 0)
+    maps = F.interpolate(maps, size=size, mode="bilinear")
+    maps = maps / maps.amax(dim=(2, 3), keepdim=True)
+    if each_object:
+        reach = max(1, round(min(size) / 8))
+        maps = maps / dilated(maps, reach).clamp(min=threshold)
+    return (maps > threshold).float()
+
+
+@torch.no_grad()
+def noise_difference(edit: Edit, chunk: int = 8) -> Tensor:
+    """DiffEdit's map (arXiv 2210.11427, §3.2): how much two texts disagree about the noise.
+
+    The edit's latent z_0 (1, c, h, w) is noised half the way with `mask_draws` different noises;
+    the absolute difference of the predictions for its source text and its prompt is averaged over
+    noises and channels. Extreme values are clamped at `mask_clamp` times the mean, and the rest
+    scaled to [0, 1]: (1, 1, h, w). Guidance would multiply all differences alike and so change
+    nothing.
+
+    chunk: how many rows go through the UNet at once, which bounds the memory.
+    """
+    z0, noise, draws = edit.z0, edit.noise(stream=2), edit.settings.mask_draws
+    steps = edit.settings.steps
+    timestep = ddim.schedule(steps)[max(steps // 2, 1) - 1]
+    total = torch.zeros_like(z0[:, :1])
+    per_call = max(chunk // 2, 1)
+    for start in range(0, draws, per_call):
+        some = range(start, min(start + per_call, draws))
+        z = torch.cat([ddim.add_noise(z0, noise(i).to(z0), timestep.alpha_from) for i in some])
+        texts = torch.cat([text.expand(len(z), -1, -1) for text in (edit.source, edit.target)])
+        there, here = edit.model.predict_noise(torch.cat([z, z]), timestep.t, texts).chunk(2)
+        total += (here - there).abs().sum(dim=(0, 1), keepdim=True)
+    limit = (edit.settings.mask_clamp * total.mean()).clamp(min=1e-12)
+    return (total / limit).clamp(max=1)
+
+
+def combined(expression: str, masks: Mapping[str, Tensor]) -> Tensor:
+    """The mask of an expression such as "attention*~difference", from masks by name. `~` binds
+    before `*`, and `*` before `+`."""
+    for sign, join in (("+", torch.maximum), ("*", torch.minimum)):
+        if sign in expression:
+            parts = (combined(part, masks) for part in expression.split(sign, 1))
+            return join(*torch.broadcast_tensors(*parts))
+    if expression.strip().startswith("~"):
+        return 1 - combined(expression.strip()[1:], masks)
+    return masks[expression.strip()]
+
+
+def softened(mask: Tensor, dilate: int, feather: int) -> Tensor:
+    """(b, 1, h, w) grown by `dilate` cells, with an edge that falls off over 2·`feather` outside.
+    It is grown by both, then averaged over a square that reaches `feather` cells to each side."""
+    grown = F.pad(dilated(mask, dilate + feather), (feather,) * 4, mode="replicate")
+    return F.avg_pool2d(grown, 2 * feather + 1, stride=1)
+
+
+def dilated(mask: Tensor, cells: int) -> Tensor:
+    """(b, 1, h, w) grown by so many cells in all eight directions."""
+    return F.max_pool2d(mask, 2 * cells + 1, stride=1, padding=cells)
+
+
+def check_mask(mask: Image.Image, size: tuple[int, int] | None) -> Image.Image:
+    """A given mask as RGB. Raises PictureError (an InputError) unless it selects something and is
+    of the picture's (width, height) `size`, if there is a picture."""
+    mask = checked(mask)
+    if size is not None and mask.size != size:
+        raise PictureError(
+            f"the mask is {mask.size[0]} × {mask.size[1]} pixels but the picture "
+            f"is {size[0]} × {size[1]}; draw it over the picture"
+        )
+    if mask.convert("L").getextrema()[1] == 0:
+        raise PictureError("the mask is all black and selects nothing; paint white what to edit")
+    return mask
+
+
+def to_mask(image: Image.Image, size: tuple[int, int]) -> Tensor:
+    """A mask picture (white = edit) averaged over the latent's (h, w) = `size`.
+
+    Returns float32 (1, 1, h, w) in [0, 1]. Transparency counts as white.
+    Raises PictureError if the mask is all black, or not a usable picture.
+    """
+    # Mode F: 8 bits would round a small selection in a large cell to nothing.
+    grey = check_mask(image, None).convert("L").convert("F")
+    cells = grey.resize(size[::-1], Image.Resampling.BOX)
+    return rearrange(torch.from_numpy(np.array(cells)) / 255, "h w -> 1 1 h w").clamp(0, 1)
+
+
+def spread(mask: Tensor, size: tuple[int, int]) -> Tensor:
+    """A mask over the latent (1, 1, h, w) -> over a picture's pixels (height, width). Grown by a
+    cell, as decoding spreads each that far, with a soft edge; 0 is 0 beyond that."""
+    pixels = F.interpolate(dilated(mask.float().cpu(), 1), size=size[::-1], mode="bilinear")
+    return rearrange(pixels, "1 1 h w -> h w").clamp(0, 1)
+
+
+def paste_back(original: Image.Image, edited: Image.Image, mask: Tensor) -> Image.Image:
+    """The edited picture with the original's own pixels, to the byte, where the mask is 0. mask:
+    (1, 1, h, w) over the latent; see `spread`. Both pictures are RGB, of one size."""
+    share = spread(mask, original.size)[..., None].numpy()
+    old, new = (np.asarray(picture, np.float32) for picture in (original, edited))
+    return Image.fromarray((old + (new - old) * share).round().astype(np.uint8))
+
+
+def over(picture: Image.Image, mask: Tensor) -> Image.Image:
+    """An RGB picture dimmed where the mask (1, 1, h, w) is 0, reddened where it is 1."""
+    share = spread(mask, picture.size)[..., None].numpy()
+    pixels = np.asarray(picture, np.float32)
+    red = np.array([230.0, 40.0, 40.0], np.float32)
+    shown = 0.45 * pixels * (1 - share) + (0.65 * pixels + 0.35 * red) * share
+    return Image.fromarray(shown.round().astype(np.uint8))

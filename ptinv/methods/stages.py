@@ -1,0 +1,159 @@
+"""Stages: what is made of a picture before sampling, once for many edits.
+
+Every method needs a trajectory z*_0 … z*_T'. Besides DDIM inversion, noise makes one (Eq. 1, §3.2):
+it forgets the picture, and sampled back becomes another one that shares its broad strokes. SDEdit
+(arXiv 2108.01073) makes a virtue of that. Some methods need more: tuned embeddings, or residuals,
+what the steps of sampling, made from the trajectory itself, miss: r_k = z*_{k-1} - step(z*_k).
+Sampling that adds r_k after each step returns to z*_0 to rounding, whatever guides it:
+
+    edit-friendly DDPM inversion (arXiv 2304.06140)   the trajectory is noised with independent
+        noises and the step is the mean of the ancestral one; r_k = σ_k z_k is the noise map, and
+        sampling for the target prompt adds it to its own means
+    Direct (PnP) inversion (arXiv 2310.01506)         the trajectory is DDIM's and the step DDIM's;
+        r_k is added on the source branch alone
+
+A stage lists the settings and texts that it uses. That list is the key by which a stored part may
+serve another edit: it does as long as all of these are the same.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core import ddim
+from ..core.ddim import Timestep
+from ..core.pti import Side, ddim_inversion, tune
+from ..core.sampling import Advance, NoiseAt, Step, ancestral, constant, deterministic, sample
+from ..errors import InputError
+from ..settings import Settings
+from .edit import Edit
+
+Progress = Callable[[Iterable, str], Iterable]  # wraps a loop, as tqdm does
+
+
+def noised(z0: Tensor, schedule: list[Timestep], noise: NoiseAt) -> Tensor:
+    """Eq. 1 at every timestep: z_0 (b, c, h, w) -> z_0, z_1, … z_T' as (T'+1, b, c, h, w)."""
+    upwards = (ddim.add_noise(z0, noise(step.k).to(z0), step.alpha_from) for step in schedule)
+    return torch.stack([z0, *upwards])
+
+
+def mean_step(timestep: Timestep, z: Tensor, eps: Tensor) -> Tensor:
+    """Eq. 2 without the noise that it would add: the mean of the ancestral step."""
+    return ancestral(lambda k: torch.zeros(()))(timestep, z, eps)
+
+
+def residuals(
+    e: Edit, progress: Progress, guidance: float, advance: Advance = deterministic
+) -> Tensor:
+    """r_1 … r_T', (T', b, c, h, w), of sampling for the source text down the edit's trajectory."""
+    missed: list[Tensor] = []
+
+    def return_to_the_trajectory(step: Step) -> Step:
+        missed.append(e.pivot(step) - step.z)
+        return replace(step, z=e.pivot(step))
+
+    loop, condition = progress(e.schedule[::-1], "residuals"), constant(e.null, e.source)
+    how = dict(advance=advance, after=[return_to_the_trajectory])
+    for _ in sample(e.model, e.trajectory[-1], loop, condition, guidance, **how):
+        pass
+    return torch.stack(missed[::-1])
+
+
+def inversion_text(settings: Settings, prompt: str | None) -> str:
+    """The text that guides the way up: the source text, else a prompt (a reconstruction's, say)."""
+    if not settings.inversion_guidance:
+        return ""
+    text = settings.source or prompt
+    if not text:
+        raise InputError("inversion_guidance above 0 needs a text of the picture; give a source")
+    return text
+
+
+def tuning_text(settings: Settings, prompt: str | None) -> str:
+    """The text at whose embedding c_T' starts."""
+    texts = {"target": prompt or "", "null": "", "source": settings.source or ""}
+    return texts[settings.init_embedding]
+
+
+def silent(loop: Iterable, label: str) -> Iterable:
+    """Shows no progress."""
+    return loop
+
+
+TUNING = ("inner_steps", "lr", "lr_decay", "stop_below", "guidance")
+NOISE = ("steps", "encode_ratio", "seed")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Makes named tensors, each (T' or T'+1, 1, …), of an edit and those that it has already."""
+
+    title: str
+    uses: tuple[str, ...]  # settings
+    make: Callable[[Edit, Progress], dict[str, Tensor]]
+    # the text that it uses, if it is not a setting: the option that a user gives it by, a function
+    text: tuple[str, Callable[[Settings, str | None], str]] | None = None
+
+    def key(self, settings: Settings, prompt: str | None) -> dict[str, Any]:
+        """Everything that decides how the tensors come out, by the option that a user gives.
+
+        prompt: None where an inversion was made without one. Raises InputError where the stage
+        needs a text that is not given.
+        """
+        values = {name: getattr(settings, name) for name in self.uses}
+        option, text = self.text or (None, None)
+        return values | {option: text(settings, prompt)} if text else values
+
+
+def _inverted(e: Edit, progress: Progress) -> dict[str, Tensor]:
+    condition = constant(e.null, e.embed(inversion_text(e.settings, e.prompt)))
+    loop, guidance = progress(e.schedule, "inverting"), e.settings.inversion_guidance
+    return {"trajectory": ddim_inversion(e.model, e.z0, loop, condition, guidance)}
+
+
+def _tuned(
+    e: Edit, progress: Progress, side: Side, start: Tensor, other: Tensor
+) -> dict[str, Tensor]:
+    how = {name: getattr(e.settings, name) for name in TUNING}
+    loop = progress(e.schedule[::-1], "tuning")
+    return tune(e.model, e.trajectory, loop, start, other, side=side, **how)._asdict()
+
+
+INVERTED = Stage(
+    "DDIM inversion",
+    ("steps", "encode_ratio", "inversion_guidance"),
+    _inverted,
+    text=("source", inversion_text),
+)
+NOISED_ONCE = Stage(
+    "one Gaussian noise",
+    NOISE,
+    lambda e, _: {"trajectory": noised(e.z0, e.schedule, lambda k: e.noise(stream=0)(0))},
+)
+NOISED_EACH = Stage(
+    "a noise for each step",
+    NOISE,
+    lambda e, _: {"trajectory": noised(e.z0, e.schedule, e.noise(stream=0))},
+)
+TUNED = Stage(
+    "tune c_t",
+    (*TUNING, "init_embedding"),
+    lambda e, p: _tuned(e, p, "cond", e.embed(tuning_text(e.settings, e.prompt)), e.null),
+    text=("prompt", tuning_text),
+)
+NULL_TUNED = Stage(
+    "tune ∅_t", (*TUNING, "source"), lambda e, p: _tuned(e, p, "null", e.null, e.source)
+)
+OFFSETS = Stage(
+    "measure what each step misses",
+    ("guidance", "source"),
+    lambda e, p: {"residuals": residuals(e, p, e.settings.guidance)},
+)
+NOISE_MAPS = Stage(
+    "solve for the noise maps",
+    ("inversion_guidance", "source"),
+    lambda e, p: {"residuals": residuals(e, p, e.settings.inversion_guidance, mean_step)},
+)

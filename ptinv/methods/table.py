@@ -1,0 +1,197 @@
+"""The methods as a table: every one samples along the same trajectory, with a few choices.
+
+    trajectory         the stage that makes z*_0 … z*_T'
+    extra              the stage that makes something else of it beforehand: c_t, ∅_t, residuals
+    condition          the two embeddings of each step, for the target prompt's branch
+    source_condition   the same for the source text's branch, where a method samples it beside
+    control            the attention that two branches share       (prompt_to_prompt.py)
+    guide              the two predictions as one                  (ddim.py, after_step.py)
+    advance            the step itself                             (sampling.py)
+    after              the latent that a step ends in: Eq. 10, ILVR, residuals; the mask is next
+    defaults           of the settings, where they are not the paper's for PTI; masks among them
+
+Rows with a source_condition need a text of the picture: the source's branch returns to the picture,
+and the target's shares its attention. A row needs no name:
+`edit(…, method=replace(METHODS["pti"], after=…))` runs any combination.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..core import ddim, sampling
+from ..core.pti import interpolate
+from ..core.sampling import Branches, Step, ancestral, constant, deterministic
+from ..errors import InputError
+from ..settings import Settings
+from . import stages
+from .after_step import low_pass, proximal_guide, pull_back
+from .controls import SIDE_BY_SIDE
+from .edit import Edit
+from .prompt_to_prompt import shared_attention
+from .stages import Stage
+
+
+def sampler(e: Edit) -> sampling.Advance:
+    """DDIM's step or the ancestral one, as the settings have it."""
+    return deterministic if e.settings.sampler == "ddim" else ancestral(e.noise(stream=1))
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table."""
+
+    title: str
+    trajectory: Stage = stages.INVERTED
+    extra: Stage | None = None
+    condition: Callable[[Edit], sampling.Condition] = lambda e: constant(e.null, e.target)
+    source_condition: Callable[[Edit], sampling.Condition] | None = None
+    control: Callable[[Edit], list[sampling.ControlAt]] = shared_attention
+    guide: Callable[[Edit], sampling.Guide] = lambda e: ddim.guide
+    advance: Callable[[Edit], sampling.Advance] = sampler
+    after: Callable[[Edit, Step], Tensor] = lambda e, step: step.z
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def branches(self) -> Branches:
+        """The rows that are sampled side by side; the last one is the result."""
+        return SIDE_BY_SIDE if self.source_condition else ("target",)
+
+    @property
+    def needs_source(self) -> bool:
+        """True if it can do nothing without a text of the picture."""
+        return self.source_condition is not None
+
+    @property
+    def exact_as_inverted(self) -> bool:
+        """True if it leads back exactly where it samples just as it was inverted."""
+        return self.extra is stages.NOISE_MAPS
+
+    def settings(self, **given) -> Settings:
+        """The method's defaults with the given values; TypeError for an unknown name.
+
+        Raises InputError where it needs a source text, or makes something of each step, and has
+        none, or where it would be made of other steps than are sampled.
+        """
+        if self.needs_source and not (given.get("source") or "").strip():
+            raise InputError("source is missing: the method needs a text of what the picture shows")
+        settings = Settings(**{**self.defaults, **given})
+        if self.extra and self.advance is sampler and settings.sampler != "ddim":
+            raise InputError(f"sampler must be ddim here: {self.extra.title} is for DDIM's steps")
+        if self.extra and not ddim.schedule(settings.steps, settings.encode_ratio):
+            raise InputError(
+                f"encode_ratio {settings.encode_ratio} leaves none of the {settings.steps} steps; "
+                "raise it"
+            )
+        return settings
+
+
+LOCAL = {"mask_from": "attention"}
+DIFFEDIT = {"mask_from": "difference", "mask_threshold": 0.5}
+PIVOT = LOCAL | {"encode_ratio": 1.0, "inversion_guidance": 1.0}
+
+METHODS = {
+    "pti": Method(
+        "Prompt Tuning Inversion: tune c_t, then sample with η·c* + (1-η)·c_t, blending locally",
+        extra=stages.TUNED,
+        condition=lambda e: interpolate(e.null, e.tuned, e.target, e.settings.eta),
+        defaults=LOCAL,
+    ),
+    "ddim-edit": Method(
+        "DDIM-Edit: unconditional inversion, then sample with c*, blending locally", defaults=LOCAL
+    ),
+    "ddim-global": Method("DDIM-Global: unconditional inversion, then sample with c*, everywhere"),
+    "diffedit": Method(
+        "DiffEdit: as DDIM-Global, masked where the noise predicted for two texts differs",
+        defaults=DIFFEDIT,
+    ),
+    "diffedit-port": Method(
+        "DiffEdit as PTI's paper ran it, from an unofficial port: its ten noises are one",
+        defaults=DIFFEDIT | {"mask_draws": 1, "mask_clamp": 4.0},
+    ),
+    "latent": Method(
+        "latent interpolation (Eq. 10): as DDIM-Global, each latent mixed with the inverted one",
+        after=lambda e, step: torch.lerp(e.pivot(step), step.z, e.settings.eta),
+    ),
+    "noising": Method(
+        "naive noising: forget the picture by Eq. 1, then sample without a prompt",
+        trajectory=stages.NOISED_ONCE,
+        defaults={"guidance": 0.0},
+    ),
+    "sdedit": Method(
+        "SDEdit: noise the picture, then sample with c*; the encode ratio is its strength",
+        trajectory=stages.NOISED_ONCE,
+        defaults={"encode_ratio": 0.75},
+    ),
+    "ilvr": Method(
+        "ILVR: sample with c*, low frequencies taken from the noised picture after each step",
+        trajectory=stages.NOISED_EACH,
+        after=lambda e, step: (  # its eq. 8; everything coarser than φ comes from the picture
+            step.z
+            - low_pass(step.z, e.settings.low_pass)
+            + low_pass(e.pivot(step), e.settings.low_pass)
+        ),
+        defaults={"encode_ratio": 1.0, "sampler": "ancestral"},
+    ),
+    "edit-friendly": Method(
+        "edit-friendly DDPM inversion: independent noises, solved for the noise maps, then c*",
+        trajectory=stages.NOISED_EACH,
+        extra=stages.NOISE_MAPS,
+        advance=lambda e: stages.mean_step,
+        after=lambda e, step: step.z + e.residuals[step.k - 1],
+        defaults={"steps": 100, "encode_ratio": 0.64, "guidance": 15.0, "inversion_guidance": 3.5},
+    ),
+    "p2p": Method(
+        "Prompt-to-Prompt: source and target from one noise, sharing attention; nothing is tuned",
+        source_condition=lambda e: constant(e.null, e.source),
+        defaults=PIVOT,
+    ),
+    "null-text": Method(
+        "Null-Text Inversion: tune ∅_t for the source text, then Prompt-to-Prompt",
+        extra=stages.NULL_TUNED,
+        condition=lambda e: lambda k: (e.tuned[k - 1], e.target),
+        source_condition=lambda e: lambda k: (e.tuned[k - 1], e.source),
+        defaults=PIVOT | {"inner_steps": 10, "lr": 0.01, "lr_decay": 0.01, "stop_below": 1e-5},
+    ),
+    "npi": Method(
+        "negative-prompt inversion: the source text in ∅'s place, then Prompt-to-Prompt",
+        condition=lambda e: constant(e.source, e.target),
+        source_condition=lambda e: constant(e.source, e.source),  # guidance cancels here
+        defaults=PIVOT,
+    ),
+    "npi-prox": Method(
+        "proximal negative-prompt inversion: guidance only where it is strong",
+        condition=lambda e: constant(e.source, e.target),
+        source_condition=lambda e: constant(e.source, e.source),
+        guide=lambda e: proximal_guide(e.settings),
+        after=pull_back,
+        defaults=PIVOT,
+    ),
+    "direct": Method(
+        "Direct (PnP) inversion: what the source's steps miss is added to them; Prompt-to-Prompt",
+        extra=stages.OFFSETS,
+        source_condition=lambda e: constant(e.null, e.source),
+        # on the source's row, the first of two
+        after=lambda e, step: torch.cat([step.z[:1] + e.residuals[step.k - 1], step.z[1:]]),
+        defaults=PIVOT,
+    ),
+    "pti-p2p": Method(
+        "Prompt Tuning Inversion for the source text, Eq. 9 beside it under Prompt-to-Prompt",
+        extra=stages.TUNED,
+        condition=lambda e: interpolate(e.null, e.tuned, e.target, e.settings.eta),
+        source_condition=lambda e: interpolate(e.null, e.tuned, e.target, 0.0),  # c_t alone
+        defaults=LOCAL | {"init_embedding": "source"},
+    ),
+}
+
+
+def find(method: str | Method, rows: dict[str, Method] = METHODS) -> Method:
+    """A row by its name, or the row itself. Raises InputError naming those there are."""
+    if isinstance(method, Method):
+        return method
+    if method not in rows:
+        raise InputError(f"there is no method {method!r}; there are {', '.join(rows)}")
+    return rows[method]

@@ -1,0 +1,84 @@
+"""Files, whatever is in them: checked before they are read, and written whole or not at all.
+
+Imports no torch, so that a tool which only moves files starts at once.
+"""
+
+import hashlib
+import os
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import InputError
+
+
+def check_file(path: str | Path, error: type[InputError] = InputError) -> None:
+    """Raises `error`, with the name, unless `path` is a regular file with something in it."""
+    if os.path.isdir(path):
+        raise error(f"{path}: this is a folder; name a file in it")
+    if not os.path.isfile(path):
+        raise error(f"{path}: there is no regular file of this name; check the path")
+    if os.path.getsize(path) == 0:
+        raise error(f"{path}: the file is empty; use another copy")
+
+
+def check_output(
+    path: str | Path, suffixes: Iterable[str], inputs: Iterable[str | Path] = ()
+) -> Path:
+    """Returns `path` as a Path if a file can be written there; call it before any long work.
+
+    Leaves nothing. Raises InputError for another extension than `suffixes`, a folder, one of the
+    inputs, or a parent folder that is missing or that no file can be created in.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in suffixes:
+        raise InputError(f"{path}: the output's name must end in {', '.join(suffixes)}")
+    if os.path.isdir(path):
+        raise InputError(f"{path}: this is a folder; name a file in it")
+    if not os.path.isdir(path.parent):
+        raise InputError(f"{path}: there is no folder {path.parent}; create it first")
+    try:  # permissions do not cover every place, such as a full or read-only disk
+        tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part").close()
+    except OSError as error:
+        wrong = f"the folder {path.parent} is not writable ({error.strerror}); choose another"
+        raise InputError(f"{path}: {wrong}") from error
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return path
+    except OSError as error:
+        raise InputError(f"{path}: no file can have this name ({error.strerror})") from error
+    if any(os.path.exists(given) and os.path.samefile(path, given) for given in inputs):
+        raise InputError(f"{path}: this would overwrite what it is made from; name another file")
+    return path
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Gives a name to write to, beside `path`, that takes its place once written whole. If the
+    block raises, whatever was at `path` stays and the part is removed."""
+    part = Path(path).with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def sha256(*paths: str | Path, with_sizes: bool = False) -> str:
+    """The sha256 of the bytes of one or more files, in 64 hexadecimal digits.
+
+    with_sizes: each file follows a line with its size, so that where one ends makes a difference.
+    Read in pieces, so that it takes no memory: about a second for a gigabyte where the processor
+    has instructions for SHA, three where it has none, or the disk's own time.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        if with_sizes:
+            digest.update(f"{os.path.getsize(path)}\n".encode())
+        with open(path, "rb") as file:
+            while piece := file.read(2**20):
+                digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,155 @@
+"""The JSON files of a diffusers folder, read and checked.
+
+Every key that can change what is computed without changing a tensor's name or shape is in one of
+two tables: those that the networks take, each of a kind, and those that they have one value for.
+So a folder is opened as what its files describe, or refused by the key that makes it something
+else. Keys that come with other tensors are not listed: `checkpoint.py` refuses the tensors.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ..core.ddim import TRAIN_STEPS
+from ..core.model import Configs, configs_of
+from ..core.text import LENGTH
+from ..errors import CheckpointError
+from .original_names import SD_V1_LATENT_SCALE, SD_V1_TEXT
+
+ONLY = "only Stable Diffusion v1 can be opened"
+UNET, VAE, TEXT = (f"{part}/config.json" for part in ("unet", "vae", "text_encoder"))
+SCHEDULER, PIPELINE = "scheduler/scheduler_config.json", "model_index.json"
+BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D")  # a level that attends, and one that doesn't
+
+# kinds of values: their name in a sentence, and the test
+COUNT = ("a whole number above 0", lambda x: type(x) is int and x > 0)  # a bool is no count
+COUNTS = (
+    "a list of whole numbers above 0",
+    lambda x: isinstance(x, list) and x != [] and all(map(COUNT[1], x)),
+)
+NUMBER = ("a number above 0", lambda x: type(x) in (int, float) and 0 < x < math.inf)
+LEVELS = (
+    f"a list of {BLOCKS[1]} and at least one {BLOCKS[0]}",
+    lambda x: isinstance(x, list) and BLOCKS[0] in x and all(kind in BLOCKS for kind in x),
+)
+ACTIVATION = ("quick_gelu or gelu", lambda x: x in ("quick_gelu", "gelu"))
+
+# fmt: off
+SCHEDULE = {
+    "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
+    "num_train_timesteps": TRAIN_STEPS,
+}
+TAKEN = {
+    UNET: {
+        "block_out_channels": COUNTS, "down_block_types": LEVELS, "layers_per_block": COUNT,
+        "attention_head_dim": COUNT,  # diffusers' name for the number of heads, in v1 files
+        "cross_attention_dim": COUNT, "norm_num_groups": COUNT, "in_channels": COUNT,
+        "out_channels": COUNT, "sample_size": COUNT,
+    },
+    VAE: {
+        "block_out_channels": COUNTS, "layers_per_block": COUNT, "norm_num_groups": COUNT,
+        "latent_channels": COUNT, "sample_size": COUNT, "scaling_factor": NUMBER,
+    },
+    TEXT: dict.fromkeys(SD_V1_TEXT, COUNT) | {"hidden_act": ACTIVATION},
+}
+USUAL = {  # what the files of sd-v1-4's time leave out
+    UNET: {"norm_num_groups": 32},
+    VAE: {"norm_num_groups": 32, "scaling_factor": SD_V1_LATENT_SCALE, "sample_size": 512},
+}
+COMPUTED = {  # absent and null stand for the same
+    UNET: {
+        "act_fn": "silu", "center_input_sample": False, "class_embed_type": None,
+        "downsample_padding": 1, "flip_sin_to_cos": True, "freq_shift": 0,
+        "mid_block_only_cross_attention": False, "mid_block_scale_factor": 1,
+        "mid_block_type": "UNetMidBlock2DCrossAttn", "norm_eps": 1e-5, "num_attention_heads": None,
+        "only_cross_attention": False, "resnet_out_scale_factor": 1, "resnet_skip_time_act": False,
+        "time_embedding_act_fn": None, "timestep_post_act": None,
+    },
+    VAE: {
+        "act_fn": "silu", "latents_mean": None, "latents_std": None,
+        "mid_block_add_attention": True, "shift_factor": None, "use_post_quant_conv": True,
+        "use_quant_conv": True,
+    },
+    TEXT: {"layer_norm_eps": 1e-5, "max_position_embeddings": LENGTH},
+    SCHEDULER: SCHEDULE | {"rescale_betas_zero_snr": False, "trained_betas": None},
+}
+# fmt: on
+
+
+def read_configs(folder: Path) -> Configs:
+    """Reads what a folder's networks are built from.
+
+    Raises CheckpointError naming what the folder is, if it is known but isn't Stable Diffusion v1;
+    else the subfolder or file that it lacks, or the key that is wrong.
+    """
+    said = {file: USUAL.get(file, {}) | _json(folder / file) for file in (*COMPUTED, PIPELINE)}
+    if kind := _other_kind(folder, said):
+        raise CheckpointError(f"{folder} is {kind}; {ONLY}")
+    for file in TAKEN:
+        path = folder / file
+        if not path.is_file():
+            lacks = file if path.parent.is_dir() else f"the subfolder {path.parent.name}"
+            raise CheckpointError(f"{folder} lacks {lacks}; fetch the whole checkpoint")
+    for file, key, right, met in _demands(said):
+        if not met:
+            value = json.dumps(said[file][key])[:60] if key in said[file] else "missing"
+            raise CheckpointError(f"{folder / file}: {key} must be {right} but is {value}; {ONLY}")
+    return configs_of(said[UNET], said[VAE], said[TEXT])
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The object in a file; an empty one where there is no file."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is not JSON ({error}); fetch it again") from error
+    if not isinstance(said, dict):
+        raise CheckpointError(f"{path} is not a JSON object; fetch it again")
+    return said
+
+
+def _other_kind(folder: Path, said: dict[str, dict]) -> str | None:
+    """The name of the model that a folder holds, if it is known and isn't Stable Diffusion v1."""
+    unet, predicts = said[UNET], said[SCHEDULER].get("prediction_type")
+    context = unet.get("cross_attention_dim")
+    kinds = {
+        "a model with a transformer in the UNet's place": (folder / "transformer").is_dir(),
+        "Stable Diffusion XL": (folder / "text_encoder_2").is_dir()
+        or "XL" in str(said[PIPELINE].get("_class_name"))
+        or unet.get("addition_embed_type") == "text_time"
+        or context == 2048,
+        f"a model that predicts {predicts}, not noise": predicts not in (None, "epsilon"),
+        "an inpainting model (its UNet has 9 input channels)": unet.get("in_channels") == 9,
+        "Stable Diffusion 2": context == 1024 or unet.get("use_linear_projection"),
+    }
+    return next((kind for kind, is_it in kinds.items() if is_it), None)
+
+
+def _demands(said: dict[str, dict]) -> Iterator[tuple[str, str, str, bool]]:
+    """Yields the file and key of each demand, what the key must be, and whether it is. In this
+    order: each relies on those before it being met."""
+    for file, keys in COMPUTED.items():
+        for key, value in keys.items():
+            yield file, key, json.dumps(value), said[file].get(key) in (None, value)
+    for file, keys in TAKEN.items():
+        for key, (kind, fits) in keys.items():
+            yield file, key, kind, fits(said[file].get(key))
+    for file, key, of in (
+        (UNET, "norm_num_groups", "block_out_channels"),
+        (UNET, "attention_head_dim", "block_out_channels"),
+        (VAE, "norm_num_groups", "block_out_channels"),
+        (TEXT, "num_attention_heads", "hidden_size"),
+    ):
+        widths = said[file][of] if isinstance(said[file][of], list) else [said[file][of]]
+        divides = all(width % said[file][key] == 0 for width in widths)
+        yield file, key, f"a divisor of {of}", divides
+    level_for_level = len(said[UNET]["down_block_types"]) == len(said[UNET]["block_out_channels"])
+    yield UNET, "down_block_types", "as long as block_out_channels", level_for_level
+    for file, key, theirs in (
+        (UNET, "out_channels", "in_channels"),
+        (VAE, "latent_channels", "in_channels"),
+        (TEXT, "hidden_size", "cross_attention_dim"),
+    ):
+        yield file, key, f"the {theirs} of {UNET}", said[file][key] == said[UNET][theirs]

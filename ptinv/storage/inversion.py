@@ -1,0 +1,193 @@
+"""An inversion: a trajectory, the tuned embeddings, and a record of how they were made.
+
+The file is one safetensors: the tensors, without the batch axis that they have in memory, and the
+rest as JSON in its metadata. Nothing in it is code, so a stranger's file is safe to open; whatever
+is in it is checked before it is used.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..core import ddim
+from ..core.model import StableDiffusion
+from ..core.text import LENGTH
+from ..errors import InputError
+from ..settings import OF_AN_INVERSION, Settings, check_prompt, check_text
+from . import files
+from .pictures import check_size
+from .provenance import check_recorded, check_same
+
+SUFFIX = ".safetensors"
+LAYOUT = {  # each tensor's type and axes in the file, and the first one's length for T' steps
+    "pixels": ("U8", 3, lambda steps: 3),
+    "trajectory": ("F32", 4, lambda steps: steps + 1),
+    "embeddings": ("F32", 3, lambda steps: steps),
+    "losses": ("F32", 1, lambda steps: steps),
+    "residuals": ("F32", 4, lambda steps: steps),
+}
+EXTRAS = ("embeddings", "losses", "residuals")  # which depend on a prompt, and on the method
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """A picture's way into noise, and what leads back; b, the batch, is 1 for one picture. The
+    unconditional trajectory doesn't depend on a prompt; tuned embeddings do."""
+
+    pixels: Tensor  # (3, H, W) bytes: the picture as it was given, in its own size
+    trajectory: Tensor  # (T'+1, b, c, h, w): z*_0 … z*_T', scaled latents
+    settings: dict[str, Any]  # the method, the prompt, and every setting that shaped the tensors
+    embeddings: Tensor | None = None  # (T', b, 77, d): c_1 … c_T', where a method tunes them
+    losses: Tensor | None = None  # (T', b): how far from the trajectory each tuned step lands
+    residuals: Tensor | None = None  # (T', b, c, h, w): what each step misses the trajectory by
+    made_with: dict[str, Any] = field(default_factory=dict)  # see `provenance.made_with`
+
+    @property
+    def picture(self) -> Image.Image:
+        """The picture that was inverted."""
+        return Image.fromarray(rearrange(self.pixels, "c h w -> h w c").numpy())
+
+    @property
+    def schedule(self) -> list[ddim.Timestep]:
+        """The steps between the trajectory's latents, clean end first."""
+        return ddim.schedule(self.settings["steps"], self.settings["encode_ratio"])
+
+    @property
+    def made_by(self) -> Settings:
+        """The settings that its tensors were made by."""
+        return Settings(**{name: self.settings[name] for name in OF_AN_INVERSION})
+
+    @property
+    def extras(self) -> set[str]:
+        """The names of those tensors that it has besides a trajectory."""
+        return {name for name in EXTRAS if getattr(self, name) is not None}
+
+    def on(self, device: torch.device | str) -> dict[str, Tensor]:
+        """The tensors that sampling takes, by name: (T' or T'+1, b, …)."""
+        names = ("trajectory", *sorted(self.extras - {"losses"}))
+        return {name: getattr(self, name).to(device) for name in names}
+
+    @property
+    def stored(self) -> dict[str, Tensor]:
+        """The tensors as its file has them, by name: on the CPU and without the batch axis. Raises
+        InputError for a batch of several, which no file holds."""
+        tensors = {"pixels": self.pixels}
+        for name in ("trajectory", *(extra for extra in EXTRAS if extra in self.extras)):
+            if (batch := getattr(self, name).shape[1]) != 1:
+                raise InputError(f"an inversion's file holds one picture, not a batch of {batch}")
+            tensors[name] = getattr(self, name)[:, 0]
+        return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of everything in it. Raises InputError as `stored`."""
+        about = json.dumps([self.settings, self.made_with], default=_plain)
+        digest = hashlib.sha256(about.encode())
+        for name, tensor in self.stored.items():
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+            digest.update(tensor.numpy().tobytes())
+        return digest.hexdigest()
+
+    def check_fits(self, model: StableDiffusion) -> None:
+        """Raises InputError if it was made with another model, or its shapes are not the model's.
+        Logs what else its last bits depend on and is not the same any more."""
+        check_same("the inversion", self.made_with, model)
+        config = model.unet.config
+        latent = (config.latent_channels, *model.latent_size(self.picture.size))
+        embedding = (LENGTH, config.context_channels)
+        wanted = {"trajectory": latent, "embeddings": embedding, "residuals": latent}
+        if any(tensor.shape[2:] != wanted[name] for name, tensor in self.on("cpu").items()):
+            raise InputError("the inversion's shapes are not the model's; invert the picture anew")
+
+    def save(self, path: str | Path) -> None:
+        """Writes one safetensors file; an existing one is only replaced by a complete one.
+
+        Raises OSError where it cannot be written, InputError if its method has no name to write or
+        it holds a batch of several.
+        """
+        about = {"settings": self.settings, "made_with": self.made_with, "sha256": self.digest}
+        try:
+            with files.replacing(path) as part:
+                save_file(self.stored, part, {"ptinv": json.dumps(about, default=_plain)})
+        except SafetensorError as error:
+            raise OSError(f"cannot write {path} ({error})") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Inversion":
+        """Reads what `save` wrote. Raises InputError for any other file, and for an altered one."""
+        files.check_file(path)
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = json.loads((file.metadata() or {})["ptinv"])
+                _check_settings(about["settings"])
+                check_recorded(about["made_with"])
+                _check_shapes(file, about["settings"])
+                tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
+            batched = {name: t if name == "pixels" else t[:, None] for name, t in tensors.items()}
+            inversion = cls(**batched, settings=about["settings"], made_with=about["made_with"])
+            check_size(*inversion.picture.size)
+            if not all(tensor.isfinite().all() for tensor in tensors.values()):
+                raise InputError("it holds NaN or infinity")
+            if inversion.digest != about["sha256"]:
+                raise InputError("something in it was altered")
+            return inversion
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
+            wrong = f"is not a whole inversion saved by ptinv ({error}); invert the picture anew"
+            raise InputError(f"{path} {wrong}") from error
+
+
+def is_inversion(path: str | Path) -> bool:
+    """True for a safetensors file, and so no picture, by its name or by how it begins."""
+    if Path(path).suffix.lower() == SUFFIX:
+        return True
+    try:
+        with open(path, "rb") as file:
+            length, brace = int.from_bytes(file.read(8), "little"), file.read(1)
+            return brace == b"{" and length < Path(path).stat().st_size
+    except OSError:
+        return False
+
+
+def pixels_of(image: Image.Image) -> Tensor:
+    """An RGB picture's bytes, (3, H, W)."""
+    return rearrange(torch.from_numpy(np.array(image)), "h w c -> c h w").contiguous()
+
+
+def _check_settings(settings: dict[str, Any]) -> None:
+    """Raises InputError, TypeError or KeyError unless the settings are whole and in range."""
+    Settings(**{name: settings[name] for name in OF_AN_INVERSION})
+    check_text("the method", settings["method"])
+    if settings["prompt"] is not None:
+        check_prompt(settings["prompt"])
+    if unknown := settings.keys() - {"method", "prompt", *OF_AN_INVERSION}:
+        raise InputError(f"it has unknown settings: {', '.join(sorted(unknown))}")
+
+
+def _check_shapes(file: safe_open, settings: dict[str, Any]) -> None:
+    """Raises InputError unless the tensors are those of `LAYOUT`; reads none of them."""
+    names = set(file.keys())
+    if not {"pixels", "trajectory"} <= names <= LAYOUT.keys():
+        raise InputError(f"its tensors are {', '.join(sorted(names))}")
+    steps = len(ddim.schedule(settings["steps"], settings["encode_ratio"]))
+    for name in names:
+        (wanted, axes, length), stored = LAYOUT[name], file.get_slice(name)
+        shape, kind = stored.get_shape(), stored.get_dtype()
+        if len(shape) != axes or shape[0] != length(steps) or kind != wanted:
+            raise InputError(f"{name} is {kind} {shape}, which {steps} steps don't make")
+
+
+def _plain(number: Any) -> Any:
+    """NumPy's numbers as Python's, which JSON can hold. InputError for a method that's a row."""
+    if not hasattr(number, "item"):
+        raise InputError("the method has no name to save; give it one in methods.METHODS")
+    return number.item()

@@ -1,0 +1,128 @@
+"""Picture files: opened as plain RGB, checked for the output's name, saved with their record.
+
+Whatever can be wrong with a user's file raises PictureError, whose message names the file in one
+sentence. Modes and tensors are in `core/pictures.py`.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
+
+from ..core.pictures import to_rgb
+from ..errors import PictureError
+from . import files
+
+log = logging.getLogger(__name__)
+
+MIN_SIDE = 16  # pixels
+MAX_PIXELS = 64_000_000
+MAX_ASPECT = 8
+TOO_MANY = f"the picture has more than {MAX_PIXELS // 10**6} million pixels; scale it down first"
+JPEG = ("JPEG", {"quality": 95, "subsampling": "4:4:4"})
+# by extension: Pillow's name and how it is written
+FORMATS = {".png": ("PNG", {}), ".jpg": JPEG, ".jpeg": JPEG, ".webp": ("WEBP", {"quality": 95})}
+
+
+def check_size(width: int, height: int) -> None:
+    """Raises PictureError for a picture that is too small, too large or too elongated."""
+    size, (short, long) = f"{width}x{height} pixels", sorted([width, height])
+    if short < MIN_SIDE:
+        least = f"use one of at least {MIN_SIDE} on both sides"
+        raise PictureError(f"the picture is too small, {size}; {least}")
+    if short * long > MAX_PIXELS:
+        raise PictureError(TOO_MANY)
+    if long > MAX_ASPECT * short:
+        crop = f"crop it to {MAX_ASPECT}:1 or less"
+        raise PictureError(f"the picture is too elongated, {size}; {crop}")
+
+
+@contextmanager
+def _decoding(name: str = "") -> Iterator[None]:
+    """Mutes Pillow's warnings and turns all that it raises on a bad picture into PictureError.
+    name: what each message begins with."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders raise almost anything on damaged data
+        match error:
+            case PictureError():
+                wrong = str(error)
+            case PermissionError():
+                wrong = "the file may not be read; check its permissions"
+            case Image.DecompressionBombError():
+                wrong = TOO_MANY
+            case UnidentifiedImageError():
+                wrong = "the file is not a picture of a known format; convert it to PNG or JPEG"
+            case _:
+                wrong = f"the picture is truncated or damaged ({error}); use another copy"
+        raise PictureError(name + wrong) from error
+
+
+def checked(image: Image.Image) -> Image.Image:
+    """A PIL image of any size and mode as plain RGB, by `to_rgb`. Raises PictureError if the size
+    is unusable or the pixels cannot be decoded."""
+    check_size(*image.size)
+    with _decoding():
+        return to_rgb(image)
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    files.check_file(path, PictureError)
+    with _decoding(f"{path}: "), Image.open(path) as image:
+        check_size(*image.size)
+        yield image
+
+
+def open_picture(path: str | Path) -> Image.Image:
+    """Reads the picture in a file, as `checked` makes it; of an animation, the first frame.
+
+    Raises PictureError, naming the file, if it is missing, unreadable, no picture, damaged, or of
+    an unusable size. The size is checked in the header, before any pixel is decoded.
+    """
+    with _opened(path) as image:
+        rgb = to_rgb(image)
+        if (frames := getattr(image, "n_frames", 1)) > 1:
+            log.warning("%s holds %d frames; only the first is used", path, frames)
+        return rgb
+
+
+def read_text(path: str | Path) -> dict[str, str]:
+    """Reads the text chunks of a PNG; other pictures have none. Raises as `open_picture`."""
+    with _opened(path) as image:
+        return dict(getattr(image, "text", {}))
+
+
+def check_output(path: str | Path, inputs: Iterable[str | Path] = ()) -> Path:
+    """Returns `path` as a Path if a picture can be saved there; raises as `files.check_output`."""
+    return files.check_output(path, FORMATS, inputs)
+
+
+def carries_text(path: Path) -> bool:
+    """True for a picture's name that takes text chunks: a PNG does, JPEG and WebP do not."""
+    return FORMATS[path.suffix.lower()][0] == "PNG"
+
+
+def save_picture(image: Image.Image, path: str | Path, text: dict[str, str] | None = None) -> None:
+    """Writes `image` in the format of `path`'s extension; an existing file is only replaced whole.
+
+    `text` goes into the chunks of a picture that `carries_text`; others do not take it.
+    Raises InputError as `check_output` does, and OSError if the writing fails.
+    """
+    path = check_output(path)
+    kind, options = FORMATS[path.suffix.lower()]
+    if text and carries_text(path):
+        chunks = PngInfo()
+        for key, value in text.items():
+            chunks.add_text(key, value)  # as iTXt where Latin-1 doesn't do
+        options = {**options, "pnginfo": chunks}
+    with files.replacing(path) as part, open(part, "xb") as file:
+        image.save(file, format=kind, **options)  # unlike mkstemp, `open` minds the umask

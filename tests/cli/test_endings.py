@@ -1,0 +1,142 @@
+"""How a command ends: output that cannot go anywhere, Ctrl-C, and what goes wrong on the way."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from commands import contents, interrupted_at, ptinv_
+from safetensors.torch import load_file, save_file
+from small import PROMPT
+
+from ptinv.core.unet import UNet
+
+pytestmark = pytest.mark.usefixtures("here")
+
+STEPS = ["--steps", "3"]
+EDIT = ["edit", "picture.png", PROMPT, *STEPS]
+GENERATE = ["generate", PROMPT, *STEPS]
+
+# Where its output goes
+
+
+def printed_to(output, word) -> tuple[int, str]:
+    """The exit code and stderr of a command whose stdout goes somewhere, in one go at its end."""
+    command = [sys.executable, "-m", "ptinv", word]
+    env = os.environ | {"PYTHONUNBUFFERED": ""}
+    done = subprocess.run(command, stdout=output, stderr=subprocess.PIPE, text=True, env=env)
+    return done.returncode, done.stderr
+
+
+WORDS = [pytest.param("methods", marks=pytest.mark.slow), "--version"]
+
+
+@pytest.mark.parametrize("word", [*WORDS, "--help"])
+def test_output_that_nobody_reads_any_more_ends_quietly(word):
+    reader, writer = os.pipe()
+    os.close(reader)  # as `head` does
+    assert printed_to(writer, word) == (1, "")
+    os.close(writer)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("word", WORDS)
+def test_output_to_a_full_disk_is_answered_in_a_sentence(word):
+    with open("/dev/full", "w") as full:
+        assert printed_to(full, word) == (1, "ptinv: [Errno 28] No space left on device\n")
+
+
+# Ctrl-C
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "moment, flags",
+    [
+        ("numpy\n", ["-X", "importtime"]),  # while torch is imported
+        ("embedded tiny model", []),  # while the model is opened
+        ("sampling", []),
+    ],
+)
+def test_ctrl_c_leaves_nothing(here, monkeypatch, moment, flags):
+    monkeypatch.delenv("PTINV_MODEL")
+    before = contents(here)
+    words = ["edit", "picture.png", PROMPT, "--method", "ddim-edit", "-o", "old.png"]
+    code, said = interrupted_at(moment, *words, flags=flags)
+    assert code == 130, said[-500:]
+    assert said.endswith("ptinv: interrupted; no part of the output is left\n")
+    assert "Traceback" not in said
+    assert contents(here) == before
+
+
+@pytest.mark.parametrize("out", ["new.png", "old.png"])
+def test_an_interrupted_command_returns_130_and_leaves_nothing(here, capsys, monkeypatch, out):
+    forward, calls = UNet.forward, []
+
+    def interrupted(self, *args):
+        calls.append(args)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return forward(self, *args)
+
+    monkeypatch.setattr(UNet, "forward", interrupted)
+    before = contents(here)
+    assert ptinv_(*EDIT, "-o", out) == 130
+    assert capsys.readouterr().err.endswith("ptinv: interrupted; no part of the output is left\n")
+    assert contents(here) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["edit", "picture.png", PROMPT, *STEPS, "-o", "old.png"],
+        [*GENERATE, "-o", "old.png"],
+        ["invert", "picture.png", *STEPS, "-o", "old.safetensors"],
+    ],
+)
+def test_ctrl_c_while_saving_leaves_the_old_file(here, monkeypatch, words):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    (here / "old.safetensors").write_bytes(b"what was here before")
+    before = contents(here)
+    monkeypatch.setattr("os.replace", interrupted)
+    assert ptinv_(*words) == 130
+    assert contents(here) == before
+
+
+# What goes wrong on the way
+
+
+@pytest.mark.parametrize("network", ["unet", "vae"])
+@pytest.mark.parametrize("words", [EDIT, [*EDIT, "--method", "ddim-edit"], GENERATE])
+def test_numbers_that_are_not_finite_are_noticed_with_a_hint_at_the_precision(
+    here, capsys, small_folder, tmp_path_factory, network, words
+):
+    model = tmp_path_factory.mktemp("damaged") / "model"
+    shutil.copytree(small_folder, model)
+    file = model / network / "diffusion_pytorch_model.safetensors"
+    weights = load_file(file)
+    (name,) = weights.keys() & {"conv_out.bias", "decoder.conv_out.bias"}
+    weights[name][:] = torch.nan
+    save_file(weights, file)
+    before = contents(here)
+    assert ptinv_(*words, "--quiet", "--model", model, "-o", "new.png") == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "Traceback" not in said
+    assert "NaN" in said and "--dtype" in said
+    assert contents(here) == before
+
+
+def test_a_device_whose_memory_is_full_is_a_sentence(here, monkeypatch, capsys):
+    def full(args):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("ptinv.cli.commands.generate", full)
+    assert ptinv_(*GENERATE, "-o", "out.png") == 1
+    assert capsys.readouterr().err == (
+        "ptinv: the device's memory is full; use --dtype float16 or --device cpu\n"
+    )

@@ -1,0 +1,84 @@
+"""Masks as pictures: a picture made a mask of the latent, and a mask laid over pictures."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from ptinv.errors import PictureError
+from ptinv.methods import masks
+
+
+def test_mask_averages_cells():
+    image = Image.new("L", (64, 32), 0)
+    image.paste(255, (0, 0, 8, 4))  # a quarter of the first 16x8 cell
+    image.paste(255, (48, 24, 64, 32))  # the last cell
+    mask = masks.to_mask(image, (4, 4))
+    expected = torch.zeros(1, 1, 4, 4)
+    expected[0, 0, 0, 0], expected[0, 0, 3, 3] = 0.25, 1
+    assert mask.dtype == torch.float32
+    assert torch.allclose(mask, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "I;16"])
+def test_mask_modes_and_shape(mode):
+    white = {"1": 1, "L": 255, "RGB": (255, 255, 255), "I;16": 65535}[mode]
+    mask = masks.to_mask(Image.new(mode, (40, 30), white), (6, 8))
+    assert mask.shape == (1, 1, 6, 8) and (mask == 1).all()
+
+
+def test_one_white_pixel_selects_something_and_black_nothing():
+    image = Image.new("L", (512, 512), 0)
+    with pytest.raises(PictureError, match="selects nothing"):
+        masks.to_mask(image, (8, 8))
+    image.putpixel((100, 100), 255)
+    assert masks.to_mask(image, (8, 8)).max().item() == pytest.approx(1 / 64**2)
+
+
+def random_picture(size, seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), np.uint8)
+    return Image.fromarray(pixels)
+
+
+OLD, NEW = random_picture((64, 48), 1), random_picture((64, 48), 2)
+
+
+def corner_mask():
+    """The first of 8 × 6 cells, each of 8 × 8 pixels."""
+    mask = torch.zeros(1, 1, 6, 8)
+    mask[..., 0, 0] = 1
+    return mask
+
+
+def test_a_mask_spreads_to_a_cell_around_with_a_soft_edge():
+    spread = masks.spread(corner_mask(), (64, 48))
+    assert spread.shape == (48, 64)
+    assert (spread[:12, :12] == 1).all()  # its own 8 pixels, and half of the next cell's
+    assert not spread[20:].any() and not spread[:, 20:].any()
+    assert (spread[0, 12:20].diff() < 0).all()
+    torch.testing.assert_close(masks.spread(torch.ones(1, 1, 6, 8), (50, 30)), torch.ones(30, 50))
+
+
+def test_pixels_are_the_original_s_where_the_mask_is_0_and_the_edit_s_where_it_is_1():
+    pasted = np.asarray(masks.paste_back(OLD, NEW, corner_mask()))
+    old, new = np.asarray(OLD), np.asarray(NEW)
+    assert np.array_equal(pasted[20:], old[20:])
+    assert np.array_equal(pasted[:, 20:], old[:, 20:])
+    assert np.array_equal(pasted[:12, :12], new[:12, :12])
+    edge = pasted[:12, 12:20]
+    low, high = np.minimum(old, new)[:12, 12:20], np.maximum(old, new)[:12, 12:20]
+    assert ((low <= edge) & (edge <= high)).all()
+
+
+def test_nothing_is_pasted_under_a_full_mask_and_everything_under_an_empty_one():
+    for mask, expected in ((torch.ones(1, 1, 6, 8), NEW), (torch.zeros(1, 1, 6, 8), OLD)):
+        pasted = masks.paste_back(OLD, NEW, mask)
+        assert (pasted.mode, pasted.size) == (OLD.mode, OLD.size)
+        assert pasted.tobytes() == expected.tobytes()
+
+
+def test_a_mask_over_a_picture_reddens_what_it_covers_and_dims_the_rest():
+    grey = Image.new("RGB", (64, 48), (100, 100, 100))
+    shown = np.asarray(masks.over(grey, corner_mask()))
+    assert shown[0, 0].tolist() == [146, 79, 79]  # 65 and 35 % of (230, 40, 40)
+    assert shown[-1, -1].tolist() == [45, 45, 45]

@@ -1,0 +1,229 @@
+"""Prompt-to-Prompt changes the target's maps as the paper says, when it says, and nothing else.
+
+On random maps; `test_prompt_to_prompt_unet.py` goes through a small UNet.
+"""
+
+import pytest
+import torch
+from pairs import (
+    ALWAYS,
+    CROSS,
+    ROWS,
+    SELF,
+    STEPS,
+    assert_sums_to_1,
+    normal,
+)
+
+from ptinv.core.attention import Place
+from ptinv.errors import InputError
+from ptinv.methods.controls import chained, reweight, token_gates
+from ptinv.methods.prompt_to_prompt import (
+    cross_attention,
+    paired,
+    rebalance,
+    refine,
+    replace,
+    replacement,
+    self_attention,
+    word_tokens,
+)
+
+
+def maps(rows=4, tokens=77, seed=0, dtype=torch.float32):
+    return normal(rows, 2, 6, tokens, seed=seed).to(dtype).softmax(dim=-1)
+
+
+# The equations
+
+
+def test_replacing_sums_the_source_s_maps_with_the_mapper_s_weights():
+    source, mapper = maps(1, tokens=5), normal(5, 5, seed=1).abs()
+    out = replace(source, mapper)
+    for n in range(5):
+        expected = sum(source[..., w] * mapper[w, n] for w in range(5))
+        torch.testing.assert_close(out[..., n], expected)
+
+
+def test_refining_takes_the_source_s_map_where_there_is_an_answer():
+    source, own = maps(1, tokens=5, seed=1), maps(1, tokens=5, seed=2)
+    out = refine(source, own, torch.tensor([0, -1, 1, -1, 4]))
+    for n, (given, i) in enumerate([(source, 0), (own, 1), (source, 1), (own, 3), (source, 4)]):
+        assert torch.equal(out[..., n], given[..., i])
+
+
+def test_rebalancing_goes_to_the_tokens_of_no_word():
+    words = torch.tensor([False, True, True, False, False])
+    given = maps(3, tokens=5, seed=1) * torch.tensor([1, 0.9, 1.3, 1, 0.7])
+    out = rebalance(given, words)
+    assert_sums_to_1(out)
+    assert torch.equal(out[..., words], given[..., words])
+    factor = out[..., ~words] / given[..., ~words]  # one for all of them
+    torch.testing.assert_close(factor, factor[..., :1].expand_as(factor))
+
+
+def test_rebalancing_scales_words_only_if_they_would_get_more_than_there_is():
+    words = torch.tensor([False, True, True])
+    given = torch.tensor([[0.1, 0.8, 0.8], [0.0, 1.0, 0.0], [0.5, 0.3, 0.2]])
+    out = rebalance(given[None, None], words)[0, 0]
+    assert out.tolist() == [[0, 0.5, 0.5], [0, 1, 0], pytest.approx([0.5, 0.3, 0.2])]
+
+
+# The gates
+
+
+def test_a_word_takes_the_source_s_map_only_while_its_own_gate_is_open(swap):
+    gates = token_gates({"default": 0.8, "red": (0.2, 0.5)}, swap.find)
+    control = cross_attention(swap.change(), gates, swap.words, STEPS)
+    given = maps()
+    for k in range(STEPS, 0, -1):
+        now, done = control(k, ROWS), STEPS - k
+        assert now.wants(CROSS) == (done < 8)
+        if done >= 8:
+            continue
+        out = now(given, CROSS)[3]
+        of_source = 2 <= done < 5
+        torch.testing.assert_close(out[..., 2], given[2 if of_source else 3][..., 2])
+        torch.testing.assert_close(out[..., 3], given[2][..., 3])
+        assert_sums_to_1(out)
+
+
+# The controls on random maps
+
+
+@pytest.mark.parametrize("align", ["replace", "refine"])
+def test_a_single_word_edit_leaves_the_other_words_maps_equal_to_the_source_s(swap, align):
+    control = cross_attention(swap.change(align), ALWAYS, swap.words, STEPS)(STEPS, ROWS)
+    given = maps()
+    out = control(given, CROSS)
+    others = [1, 3, 4, 5, 6]
+    assert torch.equal(out[3][..., others], given[2][..., others])
+    expected = given[2] if align == "replace" else given[3]
+    assert torch.equal(out[3][..., 2], expected[..., 2])
+    assert_sums_to_1(out)
+
+
+def test_a_word_of_more_tokens_shares_the_old_one_s_attention_and_later_words_keep_theirs():
+    source, target = [(1,), (2,), (3,), (4,)], [(1,), (2, 3), (4,), (5,)]
+    mapper, words = replacement(source, target), word_tokens(target)
+    control = cross_attention(lambda old, own: replace(old, mapper), ALWAYS, words, STEPS)
+    given = maps()
+    out = control(STEPS, ROWS)(given, CROSS)
+    torch.testing.assert_close(out[3][..., 2:4], given[2][..., [2, 2]] / 2)
+    assert torch.equal(out[3][..., 4:6], given[2][..., 3:5])
+    assert_sums_to_1(out)
+
+
+def test_a_longer_prompt_keeps_its_new_words_own_maps(longer):
+    out = cross_attention(longer.change(), ALWAYS, longer.words, STEPS)(STEPS, ROWS)(
+        given := maps(), CROSS
+    )
+    for word, position in [("yellow", 2), ("car", 3), ("on", 4), ("the", 5), ("grass", 6)]:
+        (here,) = longer.find(word)
+        assert torch.equal(out[3][..., here], given[2][..., position])
+    for word in ("and", "red", "boat"):
+        (here,) = longer.find(word)
+        assert torch.equal(out[3][..., here], given[3][..., here])
+    assert_sums_to_1(out)
+
+
+def test_more_words_are_refined_and_as_many_are_replaced_unless_align_names_one(swap, longer):
+    source, own = maps(1, seed=1), maps(1, seed=2)
+    assert torch.equal(swap.change()(source, own), source)  # the identity here
+    assert torch.equal(swap.change("refine")(source, own)[..., 2], own[..., 2])
+    assert torch.equal(longer.change()(source, own), longer.change("refine")(source, own))
+    with pytest.raises(InputError, match="as many words"):
+        longer.change("replace")
+
+
+def test_self_attention_is_the_source_s_in_small_maps():
+    control = self_attention(0.5, STEPS, cells=6)(STEPS, ROWS)
+    assert control.wants(SELF)
+    assert not control.wants(CROSS)
+    assert not control.wants(Place("self", "up", level=0, height=4, width=6))
+    given = maps(tokens=6)
+    out = control(given, SELF)
+    assert torch.equal(out[3], given[2])
+    assert torch.equal(out[:3], given[:3])
+
+
+def test_reweighting_is_gated_by_the_word_and_acts_nowhere_if_it_would_change_nothing(swap):
+    factors = torch.ones(77)
+    factors[swap.find("red car")] = 2
+    gates = token_gates({"default": 0.8, "red": 0.3}, swap.find)
+    control = reweight(factors, gates, STEPS)
+    given = maps()
+    early, late = (control(k, ROWS)(given, CROSS) for k in (8, 7))
+    assert torch.equal(early[3][..., 2:4], 2 * given[3][..., 2:4])
+    assert torch.equal(late[3][..., 2], given[3][..., 2])
+    assert torch.equal(late[3][..., 3], 2 * given[3][..., 3])
+    assert torch.equal(early[3][..., 4:], given[3][..., 4:])
+    assert not control(2, ROWS).wants(CROSS)
+    assert not reweight(torch.ones(77), gates, STEPS)(STEPS, ROWS).wants(CROSS)
+
+
+@pytest.mark.parametrize("rows", [ROWS, ("target", "null", "source", "null")])
+def test_rows_other_than_the_target_s_are_untouched_to_the_bit_and_so_is_the_input(longer, rows):
+    given, given_self = maps(), maps(tokens=6)
+    copy, copy_self = given.clone(), given_self.clone()
+    control = longer.everything(factors=torch.full((77,), 2.0))(STEPS, rows)
+    out, out_self = control(given, CROSS), control(given_self, SELF)
+    assert torch.equal(given, copy) and torch.equal(given_self, copy_self)
+    target = rows.index("target")
+    for before, after in [(given, out), (given_self, out_self)]:
+        for row in range(4):
+            assert torch.equal(before[row], after[row]) == (row != target)
+
+
+@pytest.mark.parametrize("pair", ["same", "swap", "longer"])
+def test_rows_sum_to_1_before_reweighting(pair, request):
+    pair = request.getfixturevalue(pair)
+    for gate in (1.0, {"default": 1.0, "grass": 0.0}, {"default": 0.0, "grass": 1.0}):
+        control = pair.everything(gate)(STEPS, ROWS)
+        assert_sums_to_1(control(maps(), CROSS))
+
+
+def test_gradients_reach_source_and_target(longer):
+    control = longer.everything(factors=torch.full((77,), 2.0))(STEPS, ROWS)
+    logits = normal(4, 2, 6, 77).requires_grad_()
+    (control(logits.softmax(dim=-1), CROSS)[3] * normal(2, 6, 77, seed=1)).sum().backward()
+    assert logits.grad.isfinite().all()
+    assert logits.grad[2].any() and logits.grad[3].any()
+    assert not logits.grad[:2].any()
+
+
+def test_gradients_are_the_right_ones(longer):
+    change = cross_attention(longer.change(), ALWAYS, longer.words, STEPS)(STEPS, ROWS)
+    logits = normal(4, 1, 2, 77).double().requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x: change(x.softmax(dim=-1), CROSS)[..., ::7], logits, fast_mode=True
+    )
+
+
+# Branches
+
+
+def test_targets_are_paired_with_the_one_source_or_each_with_its_own():
+    branches = ("source", "target")
+    assert paired(branches, ROWS) == ([2], [3])
+    assert paired(branches, ("source", "target", "target")) == ([0, 0], [1, 2])
+    assert paired(branches, ("source", "target", "source", "target")) == ([0, 2], [1, 3])
+    for rows in [("null", "target"), ("source", "null"), ("source",) * 2 + ("target",) * 3]:
+        with pytest.raises(ValueError, match="source"):
+            paired(branches, rows)
+
+
+def test_two_targets_of_different_prompts_at_once_are_as_each_alone(swap, longer):
+    rows = ("null",) * 3 + ("source", "first", "second")
+    given, alone = maps(6), []
+    controls = []
+    for pair, name in [(swap, "first"), (longer, "second")]:
+        args = pair.change(), ALWAYS, pair.words, STEPS
+        controls.append(cross_attention(*args, branches=("source", name)))
+        controls.append(self_attention(0.4, STEPS, branches=("source", name)))
+        both = cross_attention(*args), self_attention(0.4, STEPS)
+        alone.append(chained(list(both))(STEPS, ROWS))
+    out = chained(controls)(STEPS, rows)(given, CROSS)
+    assert torch.equal(out[:4], given[:4])
+    for row, control in zip((4, 5), alone, strict=True):
+        assert torch.equal(out[row], control(given[[0, 1, 3, row]], CROSS)[3])

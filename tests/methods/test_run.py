@@ -1,0 +1,167 @@
+"""Running a row: what of a stored inversion serves again, and which words an edit is about."""
+
+import logging
+
+import pytest
+import torch
+from small import OTHER_PROMPT, PROMPT
+
+import ptinv
+from ptinv.errors import InputError
+
+STEPS = dict(steps=4)
+
+
+@pytest.fixture(scope="module")
+def inversion(small_model, picture):
+    return ptinv.invert(small_model, picture, PROMPT, **STEPS)
+
+
+def same(a, b):
+    return a.mode == b.mode and a.size == b.size and a.tobytes() == b.tobytes()
+
+
+# Inversions that serve again
+
+
+def test_an_inversion_serves_as_well_as_its_picture(small_model, picture, inversion):
+    again = ptinv.edit(small_model, inversion, PROMPT)
+    assert same(again, ptinv.edit(small_model, picture, PROMPT, **STEPS))
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5])
+def test_an_inversion_serves_every_eta_without_being_tuned_again(
+    small_model, inversion, unet_calls, eta
+):
+    ptinv.edit(small_model, inversion, PROMPT, eta=eta)
+    assert unet_calls == [501, 251, 1]  # sampling alone
+
+
+def test_words_that_only_shape_the_mask_do_not_tune_again(small_model, inversion, unet_calls):
+    ptinv.edit(small_model, inversion, PROMPT, source="a red car on the grass")
+    ptinv.edit(small_model, inversion, PROMPT, focus="car", mask_threshold=0.5)
+    assert unet_calls == 2 * [501, 251, 1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "prompt, options",
+    [
+        (OTHER_PROMPT, {}),
+        (PROMPT, dict(guidance=3.0)),
+        (PROMPT, dict(lr=0.01)),
+        (PROMPT, dict(inner_steps=2)),
+        (PROMPT, dict(init_embedding="null")),
+    ],
+)
+def test_another_prompt_or_tuning_is_tuned_again_and_says_so(
+    small_model, picture, inversion, caplog, prompt, options
+):
+    caplog.set_level(logging.INFO, "ptinv")
+    again = ptinv.edit(small_model, inversion, prompt, **options)
+    assert any("again, tune c_t" in message for message in caplog.messages)
+    assert same(again, ptinv.edit(small_model, picture, prompt, **STEPS, **options))
+
+
+def test_a_bare_trajectory_is_tuned_when_a_method_needs_it(small_model, picture, inversion):
+    bare = ptinv.invert(small_model, picture, method="ddim-edit", **STEPS)
+    assert bare.embeddings is None
+    assert torch.equal(bare.trajectory, inversion.trajectory)
+    tuned = ptinv.edit(small_model, bare, PROMPT, method="pti")
+    assert same(tuned, ptinv.edit(small_model, inversion, PROMPT))
+    assert not same(tuned, ptinv.edit(small_model, bare, PROMPT))  # by what made it
+
+
+def test_a_tuning_is_kept_where_reuse_tuning_says_so(small_model, inversion, unet_calls):
+    kept = ptinv.edit(small_model, inversion, OTHER_PROMPT, guidance=3.0, reuse_tuning=True)
+    assert unet_calls == [501, 251, 1]
+    assert not same(kept, ptinv.edit(small_model, inversion, OTHER_PROMPT, guidance=3.0))
+
+
+def test_a_tuning_that_is_missing_cannot_be_kept(small_model, picture, unet_calls):
+    bare = ptinv.invert(small_model, picture, **STEPS)
+    unet_calls.clear()
+    for given in (picture, bare):
+        with pytest.raises(InputError, match="^reuse_tuning "):
+            ptinv.edit(small_model, given, PROMPT, reuse_tuning=True)
+    assert unet_calls == []
+
+
+def test_without_a_prompt_nothing_is_tuned_until_an_edit_needs_it(small_model, picture):
+    bare = ptinv.invert(small_model, picture, lr=0.05, **STEPS)
+    assert bare.embeddings is None
+    assert same(
+        ptinv.edit(small_model, bare, PROMPT),
+        ptinv.edit(small_model, picture, PROMPT, lr=0.05, **STEPS),
+    )
+
+
+@pytest.mark.parametrize("options", [dict(steps=5), dict(encode_ratio=0.5)])
+def test_another_trajectory_has_to_be_inverted_anew(small_model, inversion, unet_calls, options):
+    (name,) = options
+    with pytest.raises(InputError, match=f"{name}.*invert the picture anew"):
+        ptinv.edit(small_model, inversion, PROMPT, **options)
+    assert unet_calls == []
+
+
+def test_an_inversion_reconstructs_with_its_own_prompt(small_model, picture, inversion):
+    assert same(
+        ptinv.reconstruct(small_model, inversion),
+        ptinv.reconstruct(small_model, picture, PROMPT, **STEPS),
+    )
+    assert same(
+        ptinv.reconstruct(small_model, inversion, method="vae"),
+        ptinv.reconstruct(small_model, picture, method="vae"),
+    )
+
+
+# In files
+
+
+def test_an_inversion_that_is_saved_and_loaded_is_the_same(
+    small_model, picture, inversion, tmp_path
+):
+    inversion.save(tmp_path / "x.safetensors")
+    loaded = ptinv.Inversion.load(tmp_path / "x.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.safetensors"]
+    assert loaded.settings == inversion.settings
+    assert same(loaded.picture, picture)
+    for name in ("pixels", "trajectory", "embeddings", "losses"):
+        assert torch.equal(getattr(loaded, name), getattr(inversion, name))
+    assert same(ptinv.edit(small_model, loaded, PROMPT), ptinv.edit(small_model, inversion, PROMPT))
+
+
+def test_an_inversion_without_embeddings_can_be_saved_too(small_model, picture, tmp_path):
+    ptinv.invert(small_model, picture, method="ddim-edit", **STEPS).save(tmp_path / "x")
+    loaded = ptinv.Inversion.load(tmp_path / "x")
+    assert loaded.embeddings is None and loaded.losses is None
+
+
+def test_saving_that_fails_leaves_the_old_file(inversion, tmp_path, monkeypatch):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(b"old")
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        inversion.save(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.safetensors"]
+    assert path.read_bytes() == b"old"
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({}, "yellow car"),
+        (dict(source="a red car on the grass"), "yellow"),
+        (dict(source=PROMPT), "yellow car"),
+        (dict(focus="grass", source="a red car"), "grass"),
+    ],
+)
+def test_the_words_are_those_given_or_those_that_the_source_lacks_or_a_guess(
+    small_model, picture, caplog, options, words
+):
+    caplog.set_level(logging.INFO, "ptinv")
+    ptinv.edit(small_model, picture, PROMPT, "ddim-edit", **STEPS, **options)
+    assert f"the edit is about: {words}" in caplog.messages

@@ -1,0 +1,54 @@
+"""Files: refused in time, written whole or not at all, and known by their content."""
+
+import hashlib
+import subprocess
+import sys
+
+import pytest
+
+from ptinv.errors import InputError
+from ptinv.storage import files
+
+
+def test_a_name_that_no_file_can_have_is_refused_before_it_is_written(tmp_path):
+    with pytest.raises(InputError, match="no file can have this name"):
+        files.check_output(tmp_path / f"{'a' * 300}.png", [".png"])
+
+
+def test_an_output_is_none_of_the_inputs_under_any_name(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"work")
+    (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
+    for name in ("a.png", "link.png"):
+        with pytest.raises(InputError, match="overwrite what it is made from"):
+            files.check_output(tmp_path / name, [".png"], [tmp_path / "a.png"])
+    for name in ("b.png", "link.png"):
+        files.check_output(tmp_path / name, [".png"], [tmp_path / "missing.png"])
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_what_is_written_takes_its_place_only_when_whole(tmp_path, error):
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    with pytest.raises(error), files.replacing(path) as part:
+        part.write_bytes(b"half")
+        raise error
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"old")]
+    with files.replacing(path) as part:
+        part.write_bytes(b"whole")
+    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"whole")]
+
+
+def test_the_hash_is_of_the_bytes_and_of_each_file_after_its_size_where_asked(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.write_bytes(b"a" * (2**20 + 5))
+    two.write_bytes(b"b")
+    assert files.sha256(one) == hashlib.sha256(b"a" * 1048581).hexdigest()
+    assert files.sha256(one, two) == hashlib.sha256(b"a" * 1048581 + b"b").hexdigest()
+    expected = hashlib.sha256(b"1048581\n" + b"a" * 1048581 + b"1\nb").hexdigest()
+    assert files.sha256(one, two, with_sizes=True) == expected
+    assert files.sha256(two, one, with_sizes=True) != expected
+
+
+def test_files_are_handled_without_importing_torch():
+    code = "import sys, ptinv.storage.files; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,293 @@
+"""Picture files: every kind and mishap, on files made here."""
+
+import math
+import os
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ptinv.core.pictures import to_rgb
+from ptinv.errors import InputError, PictureError
+from ptinv.metrics import psnr
+from ptinv.storage import pictures
+from ptinv.storage.pictures import open_picture, save_picture
+
+AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def plain(color=(10, 20, 30), size=(32, 24)) -> Image.Image:
+    return Image.new("RGB", size, color)
+
+
+def noise(width=32, height=24, seed=0) -> Image.Image:
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+def ramp16() -> np.ndarray:
+    """Every 8-bit level v once, as the 16-bit level 257 v."""
+    return np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+
+
+def png_header(width: int, height: int) -> bytes:
+    """The start of a PNG of this size, without any pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"")
+
+
+def refused(path, words: str) -> None:
+    with pytest.raises(PictureError, match=words) as caught:
+        open_picture(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("extra", [{"transparency": 1}, {"transparency": bytes([255, 0])}])
+def test_transparent_palette(tmp_path, extra):
+    image = Image.new("P", (16, 16), 1)
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((0, 0), 0)
+    image.save(tmp_path / "p.png", **extra)
+    rgb = open_picture(tmp_path / "p.png")
+    assert rgb.getpixel((0, 0)) == (10, 20, 30)
+    assert rgb.getpixel((1, 0)) == (255, 255, 255)
+
+
+def test_transparent_colour_of_a_png(tmp_path):
+    image = plain((1, 2, 3))
+    image.putpixel((0, 0), (4, 5, 6))
+    image.save(tmp_path / "key.png", transparency=(1, 2, 3))
+    rgb = open_picture(tmp_path / "key.png")
+    assert (rgb.getpixel((0, 0)), rgb.getpixel((1, 1))) == ((4, 5, 6), (255, 255, 255))
+
+
+@pytest.mark.parametrize("name", ["grey.png", "grey.tif"])
+def test_sixteen_bit_files_are_scaled(tmp_path, name):
+    Image.fromarray(ramp16()).save(tmp_path / name)
+    levels = np.asarray(open_picture(tmp_path / name))
+    assert (levels == (ramp16() // 257)[..., None]).all()
+
+
+def test_a_dark_sixteen_bit_png_stays_dark(tmp_path):
+    Image.fromarray(np.full((16, 16), 255, dtype=np.uint16)).save(tmp_path / "dark.png")
+    assert open_picture(tmp_path / "dark.png").getpixel((0, 0)) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.bmp", "a.tif", "a.ppm", "A.PNG"])
+def test_lossless_files_come_back_exactly(tmp_path, name):
+    noise().save(tmp_path / name)
+    assert (np.asarray(open_picture(str(tmp_path / name))) == np.asarray(noise())).all()
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "L"])
+def test_jpeg_modes(tmp_path, mode):
+    plain((200, 60, 20)).convert(mode).save(tmp_path / "a.jpg", quality=95)
+    expected = plain((200, 60, 20)).convert(mode).convert("RGB").getpixel((0, 0))
+    pixel = open_picture(tmp_path / "a.jpg").getpixel((5, 5))
+    assert np.abs(np.subtract(pixel, expected)).max() <= 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path, orientation):
+    # What the camera stores for an upright picture, as the EXIF standard defines the eight.
+    upright = np.asarray(noise())
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.swapaxes(0, 1),
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].swapaxes(0, 1),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
+    assert (np.asarray(open_picture(tmp_path / "a.png")) == upright).all()
+    with Image.open(tmp_path / "a.png") as image:
+        once = to_rgb(image)
+    assert (np.asarray(to_rgb(once)) == upright).all()
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png"])
+def test_first_frame_of_an_animation(tmp_path, name):
+    frames = [plain((255, 0, 0)), plain((0, 0, 255))]
+    lossless = {"lossless": True} if name == "a.webp" else {}
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], **lossless)
+    assert open_picture(tmp_path / name).getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_missing_folder_empty_and_no_picture(tmp_path):
+    refused(tmp_path / "none.png", "no regular file")
+    refused(tmp_path, "is a folder")
+    (tmp_path / "empty.png").touch()
+    refused(tmp_path / "empty.png", "is empty")
+    (tmp_path / "words.png").write_text("not a picture")
+    refused(tmp_path / "words.png", "not a picture")
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.webp", "a.gif", "a.tif"])
+def test_truncated(tmp_path, name):
+    noise(64, 64).save(tmp_path / name)
+    data = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(data[: len(data) // 2])
+    refused(tmp_path / name, "truncated or damaged")
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ((15, 40), "too small, 15x40 pixels; use one of at least 16"),
+        ((40, 15), "too small"),
+        ((16 * 8 + 1, 16), "too elongated"),
+        ((16, 16 * 8 + 1), "too elongated"),
+        ((8001, 8000), "more than 64 million pixels"),  # Pillow is silent
+        ((10_000, 10_000), "more than 64 million pixels"),  # Pillow warns
+        ((100_000, 100_000), "more than 64 million pixels"),  # Pillow raises
+    ],
+)
+def test_sizes_are_refused_from_the_header(tmp_path, size, words):
+    # There is not one pixel behind the header: decoding would find the file truncated.
+    (tmp_path / "a.png").write_bytes(png_header(*size))
+    refused(tmp_path / "a.png", words)
+
+
+@pytest.mark.skipif(AS_ROOT, reason="root may read and write everything")
+def test_permissions(tmp_path):
+    plain().save(tmp_path / "a.png")
+    (tmp_path / "a.png").chmod(0)
+    refused(tmp_path / "a.png", "may not be read")
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(PictureError, match="not writable"):
+            pictures.check_output(tmp_path / "b.png")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def test_check_output(tmp_path):
+    old = tmp_path / "old.png"
+    old.write_bytes(b"old")
+    (tmp_path / "folder.png").mkdir()
+    before = sorted(tmp_path.iterdir())
+    for name in ("new.png", "new.JPG", "new.jpeg", "new.webp", "old.png"):
+        assert pictures.check_output(str(tmp_path / name)) == tmp_path / name
+    for name, words in (
+        ("a.gif", r"must end in \.png, \.jpg, \.jpeg, \.webp"),
+        ("a", "must end in"),
+        ("folder.png", "is a folder"),
+        ("none/a.png", "there is no folder"),
+        ("old.png/a.png", "there is no folder"),
+    ):
+        with pytest.raises(InputError, match=words):
+            pictures.check_output(tmp_path / name)
+    assert sorted(tmp_path.iterdir()) == before and old.read_bytes() == b"old"
+
+
+def test_check_output_of_a_bare_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert pictures.check_output("a.png").name == "a.png"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "least"),
+    [
+        ("a.png", "PNG", math.inf),
+        ("a.jpg", "JPEG", 30),
+        ("a.jpeg", "JPEG", 30),
+        ("a.WEBP", "WEBP", 30),
+    ],
+)
+def test_save_and_open_again(tmp_path, name, kind, least):
+    x = np.linspace(0, 255, 64).round().astype(np.uint8)
+    image = Image.fromarray(np.stack(np.broadcast_arrays(x[None], x[:, None], np.uint8(90)), -1))
+    save_picture(image, tmp_path / name, {"prompt": "a cat"})
+    with Image.open(tmp_path / name) as opened:
+        assert opened.format == kind
+    assert psnr(open_picture(tmp_path / name), image) >= least
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_png_text(tmp_path):
+    text = {"prompt": "a cat", "célèbre": "猫 ✓\nsecond line"}
+    save_picture(plain(), tmp_path / "a.png", text)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.text == text
+
+
+def test_jpeg_keeps_full_colour_resolution(tmp_path):
+    save_picture(noise(), tmp_path / "a.jpg")
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert {layer[1:3] for layer in image.layer} == {(1, 1)}
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_a_failed_save_leaves_everything_as_it_was(tmp_path, error, old):
+    class Failing:
+        def save(self, file, **options):
+            file.write(b"half a picture")
+            raise error("stop")
+
+    path = tmp_path / "a.png"
+    if old:
+        path.write_bytes(old)
+    with pytest.raises(error, match="stop"):
+        save_picture(Failing(), path)
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == ([old] if old else [])
+
+
+def test_a_save_that_cannot_replace_leaves_no_part(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise PermissionError("no")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(PermissionError):
+        save_picture(plain(), tmp_path / "a.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_save_replaces_and_refuses(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"old")
+    save_picture(noise(), tmp_path / "a.png")
+    assert open_picture(tmp_path / "a.png").tobytes() == noise().tobytes()
+    with pytest.raises(InputError, match="must end in"):
+        save_picture(noise(), tmp_path / "a.txt")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX's")
+def test_the_mode_honours_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        save_picture(plain(), tmp_path / "a.png")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.png").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_damaged_image_of_a_python_user(tmp_path):
+    noise(64, 64).save(tmp_path / "a.jpg")
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2])
+    with Image.open(tmp_path / "a.jpg") as image:
+        with pytest.raises(PictureError, match="truncated or damaged"):
+            pictures.checked(image)
+
+
+def test_the_extreme_sizes_are_accepted():
+    assert pictures.checked(plain(size=(16, 16))).size == (16, 16)
+    assert pictures.checked(plain(size=(128, 16))).size == (128, 16)
+
+
+def test_a_python_users_image_is_validated_too():
+    with pytest.raises(PictureError, match="too small"):
+        pictures.checked(plain(size=(0, 0)))

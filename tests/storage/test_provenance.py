@@ -1,0 +1,252 @@
+"""The record of how a result was made: what it holds, how it is read, and what it refuses."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from safetensors.torch import load_file, save_file
+from small import PROMPT
+
+import ptinv
+from ptinv.errors import InputError
+from ptinv.settings import NAMES, Settings
+from ptinv.storage import files
+from ptinv.storage.checkpoint import load
+from ptinv.storage.pictures import save_picture
+from ptinv.storage.provenance import Recipe, check_same, fingerprint, made_with, model_hash
+
+
+@pytest.fixture
+def recipe(small_model):
+    settings = Settings(steps=3, seed=5, source="une été ✓", reweight={"car": 2.0})
+    about = made_with(small_model)
+    return Recipe("edit", PROMPT, "pti", settings, about, picture_hash="a" * 64)
+
+
+@pytest.fixture
+def png(recipe, picture, tmp_path):
+    save_picture(picture, tmp_path / "a.png", recipe.chunks())
+    return tmp_path / "a.png"
+
+
+# The model's hash
+
+
+def test_a_model_s_hash_is_of_its_files_whatever_the_precision(small_model, folder):
+    said = model_hash(small_model)
+    assert re.fullmatch("tensors:[0-9a-f]{64}", said)
+    assert model_hash(load(folder, "cpu", "bfloat16")) == said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_model_that_differs_in_any_one_tensor_by_training_has_another_hash(folder, part):
+    """Every tensor of the network in turn, moved as by one small step of training."""
+    path = next((folder / part).glob("*.safetensors"))
+    model, weights = load(folder, "cpu"), load_file(path)
+    seen = {model_hash(model)}
+    torch.manual_seed(0)
+    for name, tensor in weights.items():
+        step = 1e-2 * torch.randn(tensor.shape) * (tensor.float().abs() + 1e-2)
+        save_file(weights | {name: tensor + step.to(tensor.dtype)}, path)
+        seen.add(model_hash(model))
+    assert len(seen) == 1 + len(weights)
+
+
+def test_of_the_table_of_tokens_the_rows_that_every_prompt_trains_are_hashed(folder):
+    path, name = folder / "text_encoder/model.safetensors", "text_model.embeddings.token_embedding"
+    model, weights = load(folder, "cpu"), load_file(path)
+    before, table = model_hash(model), weights[f"{name}.weight"].clone()
+    table[-2:] += 0.1  # the start and the end token
+    save_file(weights | {f"{name}.weight": table}, path)
+    assert model_hash(model) != before
+
+
+@pytest.mark.parametrize("change", ["name", "shape", "type", "tokenizer"])
+def test_a_model_s_hash_is_of_names_shapes_types_and_the_tokenizer_too(folder, change):
+    path, name = folder / "unet/diffusion_pytorch_model.safetensors", "conv_in.bias"
+    model, weights = load(folder, "cpu"), load_file(path)
+    weights |= {name: torch.zeros_like(weights[name])}
+    save_file(weights, path)
+    before = model_hash(model)
+    match change:
+        case "name":
+            weights["conv_in.other"] = weights.pop(name)
+        case "shape":
+            weights[name] = weights[name][None]
+        case "type":
+            weights[name] = weights[name].view(torch.bfloat16)
+        case "tokenizer":
+            with open(folder / "tokenizer/merges.txt", "a") as file:
+                file.write("\n")
+    save_file(weights, path)
+    assert model_hash(model) != before
+
+
+def test_a_model_s_hash_is_not_of_the_order_and_the_metadata_of_its_files(folder):
+    path = folder / "unet/diffusion_pytorch_model.safetensors"
+    model, weights = load(folder, "cpu"), load_file(path)
+    before = model_hash(model)
+    save_file(dict(reversed(weights.items())), path, metadata={"made by": "somebody"})
+    assert model_hash(model) == before
+
+
+def test_a_model_without_a_record_of_its_files_has_no_hash(small_model):
+    with pytest.raises(InputError, match="no record of its files; open it with ptinv.load"):
+        model_hash(replace(small_model, files=()))
+
+
+# The same model, or another
+
+
+def test_another_model_is_refused_by_its_hash(small_model, folder):
+    path = folder / "unet/diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    weights["conv_out.bias"] += 0.01
+    save_file(weights, path)
+    about = made_with(small_model)
+    digits = about["model_hash"].removeprefix("tensors:")[:12]
+    with pytest.raises(
+        InputError, match=rf"^a\.png was made with another model, .*{digits}…\), not"
+    ):
+        check_same("a.png", about, load(folder, "cpu"))
+
+
+def test_a_record_with_the_hash_of_the_whole_files_is_still_checked(small_model, folder, caplog):
+    whole = files.sha256(*small_model.files, with_sizes=True)
+    about = made_with(small_model) | {"model_hash": whole}
+    check_same("a.png", about, small_model)
+    assert not caplog.messages
+    path = folder / "unet/diffusion_pytorch_model.safetensors"
+    save_file(load_file(path) | {"conv_out.bias": torch.zeros(4)}, path)
+    with pytest.raises(InputError, match=f"another model, .*{whole[:12]}…"):
+        check_same("a.png", about, load(folder, "cpu"))
+
+
+def test_what_else_the_bytes_depend_on_is_logged(small_model, caplog):
+    check_same("a.png", made_with(small_model), small_model)
+    assert not caplog.messages
+    other = made_with(small_model) | {"threads": 99, "dtype": "bfloat16", "model": "renamed"}
+    check_same("a.png", other, small_model)
+    threads = torch.get_num_threads()
+    assert caplog.messages == [
+        f"a.png was made with dtype bfloat16, now float32, threads 99, now {threads}: "
+        "the bytes may differ"
+    ]
+
+
+def test_a_fingerprint_is_of_what_a_picture_shows_whatever_file_it_came_from(picture, tmp_path):
+    for name in ("a.png", "a.bmp"):
+        picture.save(tmp_path / name)
+        assert fingerprint(Image.open(tmp_path / name)) == fingerprint(picture)
+    assert fingerprint(picture.rotate(180)) != fingerprint(picture)
+    assert fingerprint(Image.new("RGB", (40, 20))) != fingerprint(Image.new("RGB", (20, 40)))
+
+
+# A PNG's record
+
+
+def test_a_record_is_read_as_it_was_written(png, recipe):
+    assert Recipe.read(png) == recipe
+
+
+def test_a_record_s_keys_are_these(recipe, small_model):
+    chunks = recipe.chunks()
+    assert list(chunks) == [
+        "Software",
+        "command",
+        "prompt",
+        "method",
+        "settings",
+        "seed",
+        "picture_hash",
+        "model",
+        "model_hash",
+        "device",
+        "dtype",
+        "threads",
+        "torch",
+        "version",
+    ]
+    assert chunks["Software"] == f"ptinv {ptinv.__version__}"
+    assert (chunks["prompt"], chunks["method"], chunks["seed"]) == (PROMPT, "pti", "5")
+    assert chunks["model_hash"] == model_hash(small_model)
+    settings = json.loads(chunks["settings"])
+    assert tuple(settings) == tuple(name for name in NAMES if name != "seed")
+    assert (settings["steps"], settings["source"]) == (3, "une été ✓")
+    assert "été" in chunks["settings"]
+
+
+def test_a_generated_picture_s_record_has_the_settings_that_it_was_made_by(recipe):
+    made = replace(recipe, command="generate", method="generate", settings=Settings(steps=3))
+    assert json.loads(made.chunks()["settings"]) == {"steps": 3, "guidance": 7.5}
+    made = replace(made, settings=Settings(steps=3, source="a boat"))
+    assert json.loads(made.chunks()["settings"])["cross_replace"] == 0.8
+
+
+def test_a_given_mask_is_recorded_by_its_fingerprint(recipe, picture, tmp_path):
+    mask = replace(recipe, settings=Settings(mask=picture), mask_hash=fingerprint(picture))
+    chunks = mask.chunks()
+    assert json.loads(chunks["settings"])["mask"] == "sha256:" + fingerprint(picture)
+    save_picture(picture, tmp_path / "a.png", chunks)
+    read = Recipe.read(tmp_path / "a.png")
+    assert (read.mask_hash, read.settings.mask) == (fingerprint(picture), "auto")
+
+
+def retold(path, **changed):
+    """The same PNG with other text chunks; None leaves one out."""
+    chunks = PngInfo()
+    with Image.open(path) as image:
+        image.load()
+        for name, value in (image.text | changed).items():
+            if value is not None:
+                chunks.add_text(name, value)
+        image.save(path, pnginfo=chunks)
+
+
+DAMAGED = [
+    ({"settings": None}, "damaged"),
+    ({"settings": "{"}, "damaged"),
+    ({"settings": "[]"}, "damaged"),
+    ({"settings": "[" * 100_000}, "damaged"),
+    ({"settings": '{"strength": 1}'}, "strength"),
+    ({"settings": '{"steps": 0}'}, "steps must be"),
+    ({"settings": '{"eta": NaN}'}, "eta must be"),
+    ({"settings": '{"mask": "a.png"}'}, "mask must be"),
+    ({"settings": '{"reweight": {"car": -1}}'}, "the weight of 'car' must be"),
+    ({"seed": "five"}, "damaged"),
+    ({"seed": "-5"}, "seed must be"),
+    ({"threads": "many"}, "damaged"),
+    ({"prompt": None}, "damaged"),
+    ({"picture_hash": None}, "damaged"),
+    ({"model_hash": None}, "damaged"),
+    ({"command": "invert"}, "damaged"),
+    ({"Software": None}, "doesn't say how it was made"),
+    ({"Software": "Gimp"}, "doesn't say how it was made"),
+]
+
+
+@pytest.mark.parametrize("changed, reason", DAMAGED)
+def test_a_record_that_lacks_or_garbles_a_chunk_is_refused_in_a_line(png, changed, reason):
+    retold(png, **changed)
+    with pytest.raises(InputError, match=reason) as caught:
+        Recipe.read(png)
+    assert str(png) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["plain.png", "a.jpg", "a.webp", "damaged.png", "missing.png"])
+def test_a_picture_without_a_record_is_refused_in_a_line(png, recipe, picture, name):
+    path = png.with_name(name)
+    picture.save(png.with_name("plain.png"))
+    shutil.copy(png, png.with_name("damaged.png"))
+    png.with_name("damaged.png").write_bytes(png.read_bytes()[:300])
+    if path.suffix != ".png":
+        save_picture(picture, path, recipe.chunks())
+    with pytest.raises(InputError) as caught:
+        Recipe.read(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)

@@ -1,0 +1,257 @@
+"""Cross-attention of words over a picture: the maps and their drawing."""
+
+from copy import deepcopy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from einops import rearrange
+from PIL import Image
+from small import PROMPT
+
+import ptinv
+from ptinv.core.pictures import resize
+from ptinv.core.unet import UNet, UNetConfig
+from ptinv.errors import InputError
+from ptinv.methods.controls import Record
+from ptinv.methods.table import METHODS
+from ptinv.sheet import lay_out, shown_size
+from ptinv.word_maps import check_sheet, cross_levels, over, ramp
+
+LEVEL = 1  # the small model's only one with attention to words
+STEPS = 4
+INVERTED = 3  # of them, at the usual encode ratio
+GREY = Image.new("RGB", (40, 24), (120, 120, 120))
+
+
+@pytest.fixture(scope="module")
+def inversion(small_model, picture):
+    return ptinv.invert(small_model, picture, steps=STEPS)
+
+
+@pytest.fixture(scope="module")
+def found(small_model, inversion):
+    return ptinv.attention_maps(small_model, inversion, PROMPT)
+
+
+# The maps
+
+
+def test_each_pixel_s_attention_sums_to_one_at_every_level_and_step_of_any_picture(picture):
+    tiny = ptinv.load(device="cpu", dtype="float32")
+    maps = ptinv.attention_maps(tiny, picture, PROMPT, levels=[2, 1], steps=2, encode_ratio=1).maps
+    width, height = tiny.picture_size(picture.size)
+    assert width != height and list(maps) == [2, 1]
+    for level, steps in maps.items():
+        shrunk = tiny.pixels_per_cell * 2**level
+        assert steps.shape == (2, 77, height // shrunk, width // shrunk)
+        assert steps.dtype == torch.float32 and steps.device.type == "cpu" and steps.min() >= 0
+        torch.testing.assert_close(steps.sum(dim=1), torch.ones_like(steps[:, 0]))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("k", range(1, INVERTED + 1))
+def test_step_k_is_the_mean_over_heads_and_layers_at_the_latent_that_it_leaves(
+    small_model, inversion, found, k
+):
+    layers = []
+
+    class Recorder:
+        def wants(self, place):
+            return place.kind == "cross" and place.level == LEVEL
+
+        def __call__(self, probabilities, place):
+            height = place.height
+            layers.append(rearrange(probabilities[0], "heads (h w) n -> heads n h w", h=height))
+            return probabilities
+
+    t, embedding = inversion.schedule[k - 1].t, small_model.embed(PROMPT)
+    small_model.predict_noise(inversion.trajectory[k], t, embedding, Recorder())
+    assert len(layers) > 1
+    torch.testing.assert_close(found.maps[LEVEL][k - 1], torch.cat(layers).mean(dim=0))
+    assert not torch.allclose(found.maps[LEVEL][k - 1], found.maps[LEVEL][k % INVERTED])
+
+
+@torch.no_grad()
+def test_recording_attention_changes_no_prediction_and_no_trajectory(small_model, inversion, found):
+    z, t = inversion.trajectory[-1], inversion.schedule[-1].t
+    call = z, t, small_model.embed(PROMPT)
+    alone, recorded = (small_model.predict_noise(*call, c) for c in (None, Record(LEVEL)))
+    torch.testing.assert_close(recorded, alone, rtol=1e-5, atol=1e-5)
+    before = inversion.digest
+    again = ptinv.attention_maps(small_model, inversion, PROMPT)
+    assert inversion.digest == before
+    assert again.maps[LEVEL].equal(found.maps[LEVEL])
+
+
+def test_a_picture_and_its_inversion_have_the_same_maps(small_model, picture, found):
+    fresh = ptinv.attention_maps(small_model, picture, PROMPT, steps=STEPS)
+    assert fresh.maps[LEVEL].equal(found.maps[LEVEL])
+    assert fresh.words == found.words
+    assert found.picture.tobytes() == fresh.picture.tobytes() == picture.tobytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_an_inversion_of_any_method_will_do(small_model, picture, method):
+    how = dict(steps=3, encode_ratio=1.0, source="a red car on the grass")
+    stored = ptinv.invert(small_model, picture, PROMPT, method, **how)
+    found = ptinv.attention_maps(small_model, stored, "a red boat")
+    assert found.steps == 3 and [word.text for word in found.words] == ["a", "red", "boat"]
+
+
+def test_a_level_attends_where_its_blocks_do_and_the_coarsest_always():
+    assert cross_levels(UNetConfig()) == [0, 1, 2, 3]
+    assert cross_levels(UNetConfig(channels=(8, 8, 8), attends=(False, True, False))) == [1, 2]
+    for attends in [(True, False), (False, True), (False, False)]:
+        places = []
+
+        class Places:
+            def wants(self, place, places=places):
+                places.append(place)
+                return False
+
+        table = UNetConfig((8, 8), attends, layers=1, heads=2, context_channels=4, groups=4)
+        UNet(table)(torch.zeros(1, 4, 4, 4), 1, torch.zeros(1, 77, 4), Places())
+        levels = {place.level for place in places if place.kind == "cross"}
+        assert sorted(levels) == cross_levels(table)
+
+
+# Words
+
+
+def test_a_word_s_map_is_its_tokens_sum_averaged_over_steps(small_model, inversion):
+    found = ptinv.attention_maps(small_model, inversion, "a red car and a red zebra")
+    maps = found.maps[LEVEL]
+    first, second = (word for word in found.words if word.text == "red")
+    zebra = found.words[-1]
+    assert len(zebra.positions) > 1  # the small vocabulary has no such word
+    for word, tokens in [
+        ("zebra", zebra.positions),
+        ("Red", first.positions + second.positions),
+        (second, second.positions),
+    ]:
+        for steps, rows in [(None, [0, 1, 2]), ([3], [2]), (range(1, 3), [0, 1])]:
+            wanted = sum(maps[rows][:, token] for token in tokens).mean(dim=0)
+            torch.testing.assert_close(found.of(word, LEVEL, steps), wanted)
+            torch.testing.assert_close(found.of(word, steps=steps), wanted)
+
+
+def test_the_words_leave_out_the_start_and_end_tokens(found):
+    positions = [i for word in found.words for i in word.positions]
+    assert [word.text for word in found.words] == PROMPT.split()
+    assert positions == list(range(1, 7))
+    words = sum(found.of(word) for word in found.words)
+    rest = found.maps[LEVEL].mean(dim=0)[[0, *range(7, 77)]].sum(dim=0)
+    assert rest.min() > 0
+    torch.testing.assert_close(words + rest, torch.ones_like(rest))
+
+
+def test_words_past_the_tokens_that_the_model_reads_have_no_map(small_model, inversion, caplog):
+    found = ptinv.attention_maps(small_model, inversion, "red " * 75 + "boat")
+    assert len(found.words) == 75 and "cut off: boat" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "asked, reason",
+    [
+        (dict(word="boat"), '"boat" is not in the prompt; its words are: a, yellow, car, on'),
+        (dict(word="car", level=0), "no attention to words at level 0; there is at 1"),
+        (dict(word="car", steps=[0]), "no step 0; there are 1 to 3"),
+        (dict(word="car", steps=[3, 4]), "no step 4; there are 1 to 3"),
+        (dict(word="car", steps=[]), "no step is named"),
+    ],
+)
+def test_a_map_that_does_not_exist_is_refused_naming_those_that_do(found, asked, reason):
+    with pytest.raises(InputError, match=reason):
+        found.of(**asked)
+
+
+@pytest.mark.parametrize(
+    "prompt, options, reason",
+    [
+        (" ", {}, "the prompt is empty"),
+        (PROMPT, dict(levels=[0, 1]), "no attention to words at level 0; there is at 1"),
+        (PROMPT, dict(levels=[]), "no level is named"),
+        (PROMPT, dict(steps=3, encode_ratio=0.1), "leaves none of the 3 steps"),
+        (PROMPT, dict(steps=0), "steps must be"),
+    ],
+)
+def test_what_cannot_be_looked_at_is_refused(small_model, picture, prompt, options, reason):
+    with pytest.raises(InputError, match=reason):
+        ptinv.attention_maps(small_model, picture, prompt, **options)
+
+
+def test_an_inversion_without_steps_is_refused(small_model, picture):
+    stored = ptinv.invert(small_model, picture, method="ddim-global", encode_ratio=0.0)
+    with pytest.raises(InputError, match="leaves none of the 50 steps"):
+        ptinv.attention_maps(small_model, stored, PROMPT)
+
+
+def test_attention_that_is_not_finite_is_noticed(small_model, inversion):
+    unet = deepcopy(small_model.unet)
+    with torch.no_grad():
+        for name, weight in unet.named_parameters():
+            if "attn2.to_k" in name:
+                weight[:] = torch.nan
+    with pytest.raises(FloatingPointError, match="NaN"):
+        ptinv.attention_maps(replace(small_model, unet=unet), inversion, PROMPT)
+
+
+# The drawing
+
+
+def brightness(picture):
+    return np.asarray(picture.convert("L"), np.int32)
+
+
+def test_more_heat_is_brighter_and_the_most_is_brightest():
+    steps = ramp(torch.linspace(0, 1, 65)[None])[0] @ torch.tensor([0.299, 0.587, 0.114])
+    assert (steps.diff() > 0).all()
+    rising = torch.arange(10.0).expand(6, 10)
+    row = brightness(over(GREY, rising))[12]
+    assert (np.diff(row) >= 0).all() and row[-1] > row[0] + 100
+
+
+def test_heat_is_relative_to_the_map_s_own_maximum():
+    heat = torch.rand(6, 10, generator=torch.Generator().manual_seed(0))
+    assert over(GREY, heat).tobytes() == over(GREY, 0.01 * heat).tobytes()
+
+
+def test_where_the_map_is_zero_the_picture_is_left_in_dim_grey(picture):
+    pixels = np.asarray(over(picture, torch.zeros(4, 6)), np.int32)
+    assert pixels.shape[:2] == picture.size[::-1]
+    assert np.ptp(pixels, axis=2).max() <= 4  # the ramp's own lowest blue
+    original = brightness(picture)
+    assert pixels.mean() < original.mean()
+    assert np.corrcoef(pixels[..., 0].ravel(), original.ravel())[0, 1] > 0.99
+
+
+def test_each_strip_shows_every_word_at_its_own_steps(found, picture):
+    at = [[3], [1, 2]]
+    made, shown = found.draw(at), resize(picture, shown_size(picture.size))
+    corners, _ = lay_out(shown.size, len(found.words) + 1, len(at))
+    for steps, places in zip(at, corners, strict=True):
+        maps = [over(shown, found.of(word, LEVEL, steps)) for word in found.words]
+        for (x, y), wanted in zip(places, [shown, *maps], strict=True):
+            box = (x, y, x + shown.width, y + shown.height)
+            assert made.crop(box).tobytes() == wanted.tobytes()
+
+
+def test_each_level_and_each_of_the_steps_has_a_strip_and_many_words_take_more_lines(
+    small_model, inversion, found
+):
+    heights = [found.draw([[1]] * strips).height for strips in (1, 2, 3)]
+    assert heights[1] - heights[0] == heights[2] - heights[1] > 100
+    twice = replace(found, maps={1: found.maps[LEVEL], 2: found.maps[LEVEL]})
+    assert twice.draw([[3], [1, 2]]).height == found.draw([[1]] * 4).height
+    many = ptinv.attention_maps(small_model, inversion, "a red car and a blue car on the grass")
+    assert many.draw().height > found.draw().height
+
+
+def test_a_sheet_too_tall_to_be_saved_is_refused(found):
+    check_sheet((256, 256), 6, 48)
+    for too_many in [lambda: check_sheet((256, 256), 6, 49), lambda: found.draw([[1]] * 99)]:
+        with pytest.raises(InputError, match="pixels tall and may be 16000; ask for fewer"):
+            too_many()
