@@ -1,4 +1,4 @@
-"""What the README promises: its commands, its Python and its links."""
+"""Promises of the README: its commands, its Python, its links, and the paper in nine files."""
 
 import ast
 import re
@@ -14,24 +14,37 @@ from ptinv.metrics import psnr
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-LINKS = sorted(set(re.findall(r'(?:\]\(|src=")((?!http)[^)"]+)', README)))
+EXAMPLES = ROOT / "weights" / "tiny" / "examples"
+LINKS = sorted(set(re.findall(r'(?:\]\(|src=")((?!http)[^)"#]+)', README)))
+CORE = re.findall(r"^\| \[`[^`]+`\]\((ptinv/core/[^)]+)\) \| (\d+) \|", README, re.M)
 
 
+def alike(made: Path, shown: Path) -> bool:
+    with Image.open(made) as a, Image.open(shown) as b:
+        return psnr(a.convert("RGB"), b.convert("RGB")) > 30
+
+
+@pytest.mark.slow
 def test_the_first_command_makes_the_edit_that_the_picture_shows(tmp_path):
     (command,) = re.findall(r"^pip install -e \. && ptinv (.*) -o edited\.png$", README, re.M)
     out = tmp_path / "edited.png"
     words = [sys.executable, "-m", "ptinv", *shlex.split(command), "-o", str(out)]
-    subprocess.run(words, cwd=ROOT, check=True, capture_output=True, timeout=300)
-    with Image.open(out) as made, Image.open(ROOT / "weights/tiny/examples/edited.png") as shown:
-        assert psnr(made.convert("RGB"), shown.convert("RGB")) > 30
+    done = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    assert alike(out, EXAMPLES / "edited.png")
+    for line in re.findall(r"^ptinv: (.*?)(?:; …)?$", README, re.M):
+        assert f"ptinv: {line}" in done.stderr.decode()
 
 
-def test_the_python_runs(tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_the_python_makes_the_strip_of_etas(tmp_path, monkeypatch):
     (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "weights").symlink_to(ROOT / "weights")
     exec(compile(code, "README.md", "exec"), {})
-    assert len(list(tmp_path.glob("edited-*.png"))) == 3
+    made = sorted(tmp_path.glob("edited-*.png"))
+    assert len(made) == 4
+    for path in made:
+        assert alike(path, EXAMPLES / path.name.replace("edited", "eta"))
 
 
 @pytest.mark.parametrize("target", LINKS)
@@ -39,31 +52,53 @@ def test_links_lead_somewhere(target):
     assert (ROOT / target).exists()
 
 
-def test_line_counts_of_the_reading_order_are_about_right():
-    rows = re.findall(r"^\| \[`[^`]+`\]\((ptinv/[^)]+)\) \| (\d+) \|", README, re.M)
-    assert len(rows) > 15
-    for path, said in rows:
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 150
+
+
+def test_line_counts_of_the_nine_files_are_about_right():
+    assert len(CORE) == 9
+    for path, said in CORE:
         lines = len((ROOT / path).read_text(encoding="utf-8").splitlines())
-        assert abs(lines - int(said)) <= 10 + lines // 10, f"{path} has {lines} lines"
+        assert abs(lines - int(said)) <= 10, f"{path} has {lines} lines"
 
 
-def imported(path: Path) -> set[Path]:
-    """The package's own files that a file imports."""
+def imported(path: Path) -> set[str]:
+    """The package's own modules that a file imports, as `core.ddim`."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
-            for file in (base, *(base / alias.name for alias in node.names)):
-                found |= {file.with_suffix(".py")} if file.with_suffix(".py").is_file() else set()
+            names = [base, *(base / alias.name for alias in node.names)]
+            files = [name for name in names if name.with_suffix(".py").is_file()]
+            found |= {".".join(name.relative_to(ROOT / "ptinv").parts) for name in files}
     return found
 
 
-def test_the_reading_order_names_every_file_and_each_imports_only_what_stands_above_it():
-    order = [
-        ROOT / path for path in re.findall(r"^\| \[`[^`]+`\]\((ptinv/[^)]+)\) \| \d+", README, re.M)
-    ]
-    files = {path for path in (ROOT / "ptinv").rglob("*.py") if not path.name.startswith("__")}
-    files.add(ROOT / "ptinv" / "cli" / "__init__.py")  # the others only gather names
-    assert set(order) == files and len(order) == len(files)
-    for i, path in enumerate(order):
-        assert imported(path) & files <= set(order[:i]), path.name
+def test_the_nine_files_are_all_of_core_and_each_imports_only_those_above_it():
+    names = [Path(path).stem for path, _ in CORE]
+    there = {path.stem for path in (ROOT / "ptinv" / "core").glob("*.py")} - {"__init__"}
+    assert set(names) == there
+    for i, (path, _) in enumerate(CORE):
+        assert imported(ROOT / path) <= {"errors", *(f"core.{name}" for name in names[:i])}, path
+
+
+FLOORS = ["errors settings", "core", "storage", "methods", "metrics sheet word_maps api", "cli"]
+
+
+def test_imports_run_one_way_from_floor_to_floor():
+    floor_of = {name: i for i, names in enumerate(FLOORS) for name in names.split()}
+    for path in (ROOT / "ptinv").rglob("*.py"):
+        parts = path.relative_to(ROOT / "ptinv").with_suffix("").parts
+        if parts[0] in floor_of:
+            here = floor_of[parts[0]]
+            for module in imported(path):
+                assert floor_of.get(module.split(".")[0], 0) <= here, f"{path} imports {module}"
+
+
+def test_the_package_keeps_its_budget():
+    sizes = {path: len(path.read_text(encoding="utf-8").splitlines())
+             for path in (ROOT / "ptinv").rglob("*.py")}  # fmt: skip
+    assert max(sizes.values()) <= 300
+    assert sum(n for path, n in sizes.items() if path.parent.name == "core") <= 1350
+    assert sum(sizes.values()) <= 5500
