@@ -1,0 +1,67 @@
+"""Commands that the README and other people's scripts have used: all are still understood."""
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ptinv.cli.options import build
+
+ROOT = Path(__file__).parents[2]
+PTINV = """
+edit weights/tiny/examples/birds.png "two pink dogs in the snow" -o edited.png
+edit photo.jpg "a yellow car" -o edited.png --model sd-v1-4
+edit p.png "a car" -o e.png --method pti --eta 0.9 --focus "car snow" --source "a boat" --steps 50
+edit p.png "a car" -o e.png --mask m.png --mask-from "attention*~file" --show-mask shown.png
+edit p.png "a car" -o e.png --no-mask --reweight car=2 --encode-ratio 0.9 --paste-back --seed 1
+edit p.png "a car" -o e.png --mask-threshold 0.3 --mask-dilate 1 --mask-feather 2
+edit p.png "a car" -o e.png --mask-relative-to object --subtract snow --mask-draws 3 --mask-clamp 4
+edit x.safetensors "a car" -o e.png --reuse-tuning --guidance 5 --device cpu --dtype bfloat16
+edit p.png "a car" -o e.png --cross-replace 0.8 --cross-replace tiger=0.2:0.5 --self-replace 0.4
+edit p.png "a car" -o e.png --source-focus boat --self-cells 8 --align refine --low-pass 8
+edit p.png "a car" -o e.png --method npi-prox --proximal l1 --proximal-quantile 0.7 --source "a b"
+edit p.png "a car" -o e.png --sampler ancestral --init-embedding null --inner-steps 0 --lr 0.01
+reconstruct p.png "a car" -o r.png --method null-text --inversion-guidance 0 --encode-ratio 0.8
+reconstruct p.png "a car" -o r.png --lr-decay 0 --stop-below 0 --inner-steps 5 --lr 0.01
+reconstruct p.png -o r.png --method vae --quiet
+invert p.png -o x.safetensors
+invert p.png "a car" -o x.safetensors --method edit-friendly --source "a boat" --tokenizer folder
+again edited.png p.png --mask m.png -o again.png
+again edited.png p.png
+generate "a blue car" --source "a red car" -o car.png --show-source red.png --no-mask
+generate "a blue car" -o car.png --seed 3 --steps 20 --guidance 5
+attention p.png "two pink birds in the snow" -o maps.webp --levels 1,2 --at 40,20,1-10
+attention p.png "a car" -o maps.png --steps 20 --encode-ratio 0.5
+methods
+"""
+TOOLS = {
+    "sheet.py": "--work --methods --seed --steps --model --device --dtype",
+    "evaluate.py": "judge model reconstruction edits --count --inverted --seed --model --dtype",
+    "scenes.py": "--count --seed",
+    "train_tiny.py": "--work --start --vae-steps --unet-steps --unet-lr --unet-pictures --seed",
+    "benchmark.py": "networks",
+    "download_weights.py": "--yes --fp16",
+    "convert_checkpoint.py": "ckpt",
+    "trajectories.py": "--model --steps",
+    "world/train_judge.py": "--work --pictures --blurred",
+}
+
+
+@pytest.mark.parametrize("line", PTINV.strip().splitlines())
+def test_a_command_is_understood_with_all_its_options(line):
+    words = shlex.split(line)
+    args = vars(build().parse_args(words))
+    assert args["command"] == words[0]
+    given = {word[2:].replace("-", "_") for word in words if word.startswith("--")}
+    assert given - {"no_mask"} <= args.keys()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_tool_is_where_it_was_and_takes_what_it_took(tool):
+    words = [sys.executable, str(ROOT / "tools" / tool), "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert all(word in done.stdout for word in TOOLS[tool].split())
