@@ -24,7 +24,7 @@ WordGates = Gate | Mapping[str, Gate]  # by word of the prompt; DEFAULT for all 
 DEFAULT = "default"
 MASKS = ("attention", "difference", "file")  # what an expression of masks can name
 
-# the options' groups: of `ptinv invert`; of an edit beside a source; of every other edit
+# the options' groups: of `ptinv invert`; those that `ptinv generate` takes, too; of other edits
 INVERSION, ATTENTION, EDIT = "inversion", "attention", "edit"
 
 

@@ -40,9 +40,8 @@ Steps = Sequence[int]  # those to average over, as counted in `AttentionMaps`
 class AttentionMaps:
     """Cross-attention at every step of a picture's trajectory.
 
-    Step k is the one that leaves z*_k, as everywhere: 1 is next to the picture, T' in the noise.
-    A map is the mean over the heads and layers of a level, in float32: what a pixel gives to the
-    77 tokens sums to 1. The start token, which means nothing, usually gets most of it.
+    Step k leaves z*_k: 1 is next to the picture, T' in the noise. A map is the mean over the heads
+    and layers of a level: what a pixel gives to the 77 tokens sums to 1, most of it to the start.
     """
 
     picture: Image.Image  # RGB, in its own size

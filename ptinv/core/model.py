@@ -116,6 +116,8 @@ def load(
             names = (name for name in file.keys() if not name.endswith("position_ids"))
             tensors = ((respelt(name), file.get_tensor(name)) for name in names)
             fill(network, tensors, device, dtype)
+    files = [folder / part / WEIGHTS[part] for part in WEIGHTS]
+    files += [folder / "tokenizer" / name for name in ("vocab.json", "merges.txt")]
     return StableDiffusion(
         **parts,
         tokenizer=Tokenizer(folder / "tokenizer"),
@@ -123,6 +125,7 @@ def load(
         device=device,
         dtype=dtype,
         name=folder.resolve().name,
+        files=tuple(files),
     )
 
 

@@ -1,19 +1,21 @@
 """Prompt Tuning Inversion (Dong et al., arXiv 2305.04441): the paper on one page.
 
-    stage 1   z*_0 … z*_T'   DDIM inversion without a prompt (Eq. 6): the pivot
-              c_1 … c_T'     Algorithm 1: tuned so that guided sampling walks back along the pivot
-    stage 2   sample from z*_T' under η·c* + (1-η)·c_t (Eq. 9), blending with the pivot (§3.4)
+    stage 1   z*_0 … z*_T'   DDIM inversion without a prompt (Eq. 6): the trajectory
+              c_1 … c_T'     Algorithm 1: tuned so that guided sampling walks back along it
+    stage 2   sample from z*_T' under η·c* + (1-η)·c_t (Eq. 9), blending with z*_t (§3.4)
 
-`edit_latent`, at the end, is both stages. Why tuning is needed: unguided (ω = 0), sampling retraces
-its inversion but for ε's change between a step's two ends. Guided at ω = 7.5 it moves along
-ε_∅ + 7.5 (ε_c - ε_∅), which is another ε than the inversion's at every step: the walk leaves the
-pivot at once, and each later step starts from a latent that the inversion never visited. The tuned
-c_t makes the guided ε̃ the one that leads back. The networks stay frozen, so whatever the prompt
-cannot say is written into c_t.
+`edit_latent`, at the end, is both stages. The paper's t = 1 … T' is `k` here; `timestep.t` is what
+the network is given, up to 981.
+
+Why tuning is needed: unguided (ω = 0), sampling retraces its inversion but for ε's change between a
+step's two ends. Guided at ω = 7.5 it moves along ε_∅ + 7.5 (ε_c - ε_∅), which is another ε than the
+inversion's at every step: it leaves the trajectory at once, and each later step starts from a
+latent that the inversion never visited. The tuned c_t makes the guided ε̃ the one that leads back.
+The networks stay frozen, so whatever the prompt cannot say is written into c_t.
 
 Where the paper is silent: c starts at c*, because only then does "β = 0 reverts to DDIM-Edit" hold;
 Adam is made anew at each timestep; the loss is the mean over the latent. With N = 1 Adam's step is
-β·g / (|g| + 10⁻⁸): every number of c moves by nearly β, and only its gradient's sign decides.
+β·g / (|g| + 10⁻⁸): most numbers of c move by nearly β, and only their gradient's sign decides.
 """
 
 from collections.abc import Callable, Iterable
@@ -42,13 +44,13 @@ def ddim_inversion(
     condition: Condition | None = None,
     guidance: float = 0.0,
 ) -> Tensor:
-    """z_0 (b, c, h, w) -> the pivot z*_0 … z*_T' as (T'+1, b, c, h, w).
+    """z_0 (b, c, h, w) -> the trajectory z*_0 … z*_T' as (T'+1, b, c, h, w).
 
-    The paper inverts without a prompt (ω = 0), so one pivot serves every later prompt. With a
+    The paper inverts without a prompt (ω = 0), so that it serves every later prompt. With a
     condition and any ω it is what Table 1 varies. Raises FloatingPointError if it is not finite.
     """
-    null = model.embed("")
-    condition = condition or constant(null, null)
+    if condition is None:
+        condition = constant(*2 * [model.embed("")])
     steps = invert(model, z0, schedule, condition, guidance)
     trajectory = torch.stack([z0, *(step.z for step in steps)])
     if not trajectory.isfinite().all():
@@ -60,64 +62,7 @@ class Tuning(NamedTuple):
     """An embedding a step, and how near each step then lands."""
 
     embeddings: Tensor  # (T', b, 77, d); embeddings[k - 1] takes z_k to z_{k-1}
-    losses: Tensor  # (T', b), mean squared distance to the pivot after each step's tuning
-
-
-def tune(
-    model: StableDiffusion,
-    trajectory: Tensor,
-    schedule: Iterable[Timestep],
-    start: Tensor,
-    other: Tensor,
-    *,
-    side: Side = "cond",
-    inner_steps: int = 1,
-    lr: float = 0.1,
-    guidance: float = 7.5,
-    lr_decay: float = 0.0,
-    stop_below: float = 0.0,
-) -> Tuning:
-    """Algorithm 1, about one side of guidance; each row of the batch by itself.
-
-    "cond": c_t from `start` = c*, beside `other` = ∅. "null": Null-Text Inversion (2211.09794), ∅_t
-    from ∅, beside a text of the picture. trajectory: (T'+1, b, c, h, w); schedule: noisiest first;
-    start, other: (b or 1, 77, d). inner_steps: N. lr: β. guidance: ω. Null-Text Inversion's, with i
-    steps done: β is times 1 - i·lr_decay, and a step ends once all losses are below
-    stop_below·(1 + 2i). Raises FloatingPointError if the numbers are not finite.
-    """
-    z = trajectory[-1]  # z̄_T' = z*_T', the noisiest latent of the pivot
-    other, c = other.expand(len(z), -1, -1), start.detach().expand(len(z), -1, -1)
-    scale = 2.0**12 if model.dtype == torch.float16 else 1.0  # see `gradient`
-    embeddings, losses = [], []
-    for i, timestep in enumerate(schedule):  # t = T', …, 1
-        pivot = trajectory[timestep.k - 1]  # z*_{t-1}, where this step should land
-        with torch.no_grad():
-            eps_other = model.predict_noise(z, timestep.t, other)  # once: c does not change it
-        land = partial(guided_step, model, z, timestep, eps_other, guidance, side=side)
-        rate, enough = lr * max(0.0, 1 - i * lr_decay), stop_below * (1 + 2 * i)
-        c, scale = descend(land, c, pivot, inner_steps, rate, enough, scale)  # c_t from c_{t+1}
-        with torch.no_grad():
-            z = land(c)  # z̄_{t-1}: the next step starts where this one really lands
-        embeddings.append(c)
-        losses.append((z - pivot).square().mean(dim=(1, 2, 3)))
-    return Tuning(torch.stack(embeddings[::-1]), torch.stack(losses[::-1]).cpu())
-
-
-def descend(
-    land: Land, c: Tensor, pivot: Tensor, n: int, lr: float, enough: float, scale: float
-) -> tuple[Tensor, float]:
-    """The inner loop of Algorithm 1, Eqs. 7-8: c (b, 77, d) so that land(c) is nearer to the pivot.
-
-    Also returns the scale that served the gradient. Raises as `gradient`.
-    """
-    c = c.detach().clone().requires_grad_()
-    adam = torch.optim.Adam([c], lr=lr)
-    for _ in range(n):  # N times
-        c.grad, loss, scale = gradient(land, c, pivot, scale)  # ∇_c ‖z*_{t-1} - z̄_{t-1}‖²
-        adam.step()  # c moves downhill, each of its numbers by about β
-        if loss.max() < enough:
-            break
-    return c.detach(), scale
+    losses: Tensor  # (T', b), mean squared distance to z*_{k-1} after each step's tuning
 
 
 def guided_step(
@@ -153,6 +98,63 @@ def gradient(land: Land, c: Tensor, pivot: Tensor, scale: float) -> tuple[Tensor
             return scaled / scale, losses.detach(), scale
         scale /= 2
     raise not_finite("the tuning")
+
+
+def descend(
+    land: Land, c: Tensor, pivot: Tensor, n: int, lr: float, enough: float, scale: float
+) -> tuple[Tensor, float]:
+    """The inner loop of Algorithm 1, Eqs. 7-8: c (b, 77, d) so that land(c) is nearer to the pivot.
+
+    Also returns the scale that served the gradient. Raises as `gradient`.
+    """
+    c = c.detach().clone().requires_grad_()
+    adam = torch.optim.Adam([c], lr=lr)
+    for _ in range(n):  # N times
+        c.grad, loss, scale = gradient(land, c, pivot, scale)  # ∇_c ‖z*_{t-1} - z̄_{t-1}‖²
+        adam.step()  # c moves downhill, most of its numbers by about β
+        if loss.max() < enough:
+            break
+    return c.detach(), scale
+
+
+def tune(
+    model: StableDiffusion,
+    trajectory: Tensor,
+    schedule: Iterable[Timestep],
+    start: Tensor,
+    other: Tensor,
+    *,
+    side: Side = "cond",
+    inner_steps: int = 1,
+    lr: float = 0.1,
+    guidance: float = 7.5,
+    lr_decay: float = 0.0,
+    stop_below: float = 0.0,
+) -> Tuning:
+    """Algorithm 1, about one side of guidance; rows of a batch share nothing but `stop_below`.
+
+    "cond": c_t from `start` = c*, beside `other` = ∅. "null": Null-Text Inversion (2211.09794), ∅_t
+    from ∅, beside a text of the picture. trajectory: (T'+1, b, c, h, w); schedule: noisiest first;
+    start, other: (b or 1, 77, d). inner_steps: N. lr: β. guidance: ω. Null-Text Inversion's, with i
+    steps done: β is times 1 - i·lr_decay, and a step ends once all losses are below
+    stop_below·(1 + 2i). Raises FloatingPointError if the numbers are not finite.
+    """
+    z = trajectory[-1]  # z̄_T' = z*_T'
+    other, c = other.expand(len(z), -1, -1), start.detach().expand(len(z), -1, -1)
+    scale = 2.0**12 if model.dtype == torch.float16 else 1.0  # see `gradient`
+    embeddings, losses = [], []
+    for i, timestep in enumerate(schedule):  # t = T', …, 1
+        pivot = trajectory[timestep.k - 1]  # z*_{t-1}, where this step should land
+        with torch.no_grad():
+            eps_other = model.predict_noise(z, timestep.t, other)  # once: c does not change it
+        land = partial(guided_step, model, z, timestep, eps_other, guidance, side=side)
+        rate, enough = lr * max(0.0, 1 - i * lr_decay), stop_below * (1 + 2 * i)
+        c, scale = descend(land, c, pivot, inner_steps, rate, enough, scale)  # c_t from c_{t+1}
+        with torch.no_grad():
+            z = land(c)  # z̄_{t-1}: the next step starts where this one really lands
+        embeddings.append(c)
+        losses.append((z - pivot).square().mean(dim=(1, 2, 3)))
+    return Tuning(torch.stack(embeddings[::-1]), torch.stack(losses[::-1]).cpu())
 
 
 def interpolate(null: Tensor, tuned: Tensor, target: Tensor, eta: float) -> Condition:
@@ -192,17 +194,17 @@ def edit_latent(
     """A picture's latent z_0 (1, c, h, w) as the prompt would have it: both stages, in order.
 
     The defaults are the paper's. mask: (1, 1, h, w), where the edit may show; None: everywhere.
+    Raises ValueError if the encode ratio leaves none of the steps.
     """
-    schedule = ddim.schedule(steps, encode_ratio)
+    if not (schedule := ddim.schedule(steps, encode_ratio)):
+        raise ValueError(f"encode_ratio {encode_ratio} leaves none of the {steps} steps")
     null, target = model.embed(""), model.embed(prompt)  # ∅ and c*
-
-    # stage 1: the pivot, and the embeddings that make guided sampling follow it back
-    pivot = ddim_inversion(model, z0, schedule)
+    # stage 1: the trajectory, and the embeddings that make guided sampling follow it back
+    trajectory = ddim_inversion(model, z0, schedule)
     how = dict(inner_steps=inner_steps, lr=lr, guidance=guidance)
-    tuned = tune(model, pivot, schedule[::-1], target, null, **how).embeddings
-
-    # stage 2: back down from the pivot's noisy end, under a mixture of c* and c_t
+    tuned = tune(model, trajectory, schedule[::-1], target, null, **how).embeddings
+    # stage 2: back down from its noisy end, under a mixture of c* and c_t
     condition = interpolate(null, tuned, target, eta)
-    after = [] if mask is None else [lambda step: blend(step, mask, pivot[step.k - 1])]
-    walk = sample(model, pivot[-1], schedule[::-1], condition, guidance, after=after)
-    return last(walk, pivot[-1])
+    after = [] if mask is None else [lambda step: blend(step, mask, trajectory[step.k - 1])]
+    walk = sample(model, trajectory[-1], schedule[::-1], condition, guidance, after=after)
+    return last(walk, trajectory[-1])

@@ -84,13 +84,14 @@ def predictions(
     guidance: float,
     control: ControlAt | None = None,
     branches: Branches = (),
+    guide: Guide = ddim.guide,
 ) -> tuple[Tensor, Tensor]:
-    """(ε_∅, ε_c) of Eq. 5 from one call of the UNet; the same twice where ω needs only one side.
+    """(ε_∅, ε_c) from one call of the UNet; the same twice where Eq. 5 needs only one side.
 
-    A control is given both sides whatever ω is. Raises ValueError unless there is a branch a row.
+    A control, or another `guide`, is given both. Raises ValueError unless there is a branch a row.
     """
     null, cond = (side.expand(len(z), *side.shape[1:]) for side in embeddings)
-    if control is None and guidance in (0, 1):
+    if control is None and guide is ddim.guide and guidance in (0, 1):
         eps = model.predict_noise(z, timestep.t, cond if guidance else null)
         return eps, eps
     branches = branches or ("target",) * len(z)
@@ -122,7 +123,7 @@ def sample(
     """
     for timestep in schedule:
         eps_null, eps_cond = predictions(
-            model, z, timestep, condition(timestep.k), guidance, control, branches
+            model, z, timestep, condition(timestep.k), guidance, control, branches, guide
         )
         eps = guide(eps_null, eps_cond, guidance)
         cleaner = advance(timestep, z, eps)

@@ -1,10 +1,9 @@
 """Attention controls: recording cross-attention and re-weighting it, and when a control acts.
 
-Each is made for one call of the UNet, from the step k and the batch's rows (see `sampling.py`).
-A gate is the part of the steps on which a control acts. It counts in progress, the fraction of the
-steps that are done, 0 at the first: a number f stands for [0, f), a pair (a, b) for [a, b). By
-word, {"default": 0.8, "tiger": (0.2, 0.5)}. A step that a gate ends within is still in it, where
-the original code has already shut it.
+Each is made for one call of the UNet, from the step k and the batch's rows (see `sampling.py`). A
+gate is the part of the steps on which a control acts, as the fraction of the steps that are done: a
+number f stands for [0, f), a pair (a, b) for [a, b); by word, {"default": 0.8, "cat": (0.2, 0.5)}.
+A step that a gate ends within is still in it, where the original code has already shut it.
 """
 
 import math
@@ -52,8 +51,8 @@ class Record:
 
 @dataclass
 class AttentionStore:
-    """The attention that each token got while one edit was sampled, at one level of the UNet. The
-    only object here with a memory. `control` records each call; `maps` reads the sum so far."""
+    """The attention that each token got while one edit was sampled, at one level of the UNet.
+    `control` records each call; `maps` reads the sum so far."""
 
     level: int
     records: list[Record] = field(default_factory=list)  # one for each call
@@ -66,24 +65,24 @@ class AttentionStore:
     def maps(self, branch: str = "target") -> Tensor:
         """(b, 77, h, w): summed over steps, layers and heads; a row a row of the branch. Raises
         LookupError if the level has no cross-attention, or nothing was recorded yet."""
-        seen = [record for record in self.records if record.total is not None]
-        if not seen:
+        made = [record for record in self.records if record.total is not None]
+        if not made:
             raise LookupError(f"no cross-attention was seen at level {self.level}")
-        return sum(record.total[rows_of(branch, record.rows)] for record in seen)
+        return sum(record.total[rows_of(branch, record.rows)] for record in made)
 
 
 @dataclass(frozen=True)
 class RowControl:
-    """Changes the maps of a branch's rows, beside which it sees another's; no other row."""
+    """Changes the maps of a branch's rows by those of another branch, and no other row."""
 
     kind: Literal["self", "cross"]
     sources: list[int]  # of the batch, one for each of the targets
     targets: list[int]
     change: Change | None  # None: nothing is wanted
-    cells: float = math.inf  # height · width of the largest map that is changed
+    area: float = math.inf  # height · width of the largest map that is changed
 
     def wants(self, place: Place) -> bool:
-        small = place.height * place.width <= self.cells
+        small = place.height * place.width <= self.area
         return self.change is not None and place.kind == self.kind and small
 
     def __call__(self, probabilities: Tensor, place: Place) -> Tensor:
@@ -148,7 +147,7 @@ def token_gates(gates: WordGates, find: Callable[[str], list[int]], length: int 
     """(77, 2): the gate of each token of a prompt, from `gates` as one or by word.
 
     find: the positions of a phrase in the prompt, as `Tokenizer.find` has it. Tokens that no phrase
-    names have the "default", which is that of the settings if it isn't said.
+    names have the "default", by default that of the settings.
     """
     by_word = dict(gates) if isinstance(gates, Mapping) else {DEFAULT: gates}
     table = interval(by_word.pop(DEFAULT, Settings.cross_replace)).repeat(length, 1)

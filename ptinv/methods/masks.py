@@ -62,7 +62,7 @@ def mask_at(
 
 
 def words_mask(edit: Edit, store: AttentionStore) -> Tensor:
-    """Of the focus words of every branch, without the places of the words to subtract."""
+    """The mask of every branch's focus words, without the places of the words to subtract."""
     settings, words = edit.settings, edit.words
     how = edit.latent_size, settings.mask_threshold, settings.mask_relative_to == "object"
 
@@ -108,10 +108,8 @@ def noise_difference(edit: Edit, chunk: int = 8) -> Tensor:
     The edit's latent z_0 (1, c, h, w) is noised half the way with `mask_draws` different noises;
     the absolute difference of the predictions for its source text and its prompt is averaged over
     noises and channels. Extreme values are clamped at `mask_clamp` times the mean, and the rest
-    scaled to [0, 1]: (1, 1, h, w). Guidance would multiply all differences alike and so change
-    nothing.
-
-    chunk: how many rows go through the UNet at once, which bounds the memory.
+    scaled to [0, 1]: (1, 1, h, w). Guidance would multiply all differences alike, and is left out.
+    chunk: rows that go through the UNet at once.
     """
     z0, noise, draws = edit.z0, edit.noise(stream=2), edit.settings.mask_draws
     steps = edit.settings.steps
@@ -174,8 +172,8 @@ def to_mask(image: Image.Image, size: tuple[int, int]) -> Tensor:
     """
     # Mode F: 8 bits would round a small selection in a large cell to nothing.
     grey = check_mask(image, None).convert("L").convert("F")
-    cells = grey.resize(size[::-1], Image.Resampling.BOX)
-    return rearrange(torch.from_numpy(np.array(cells)) / 255, "h w -> 1 1 h w").clamp(0, 1)
+    shares = grey.resize(size[::-1], Image.Resampling.BOX)
+    return rearrange(torch.from_numpy(np.array(shares)) / 255, "h w -> 1 1 h w").clamp(0, 1)
 
 
 def spread(mask: Tensor, size: tuple[int, int]) -> Tensor:

@@ -140,8 +140,7 @@ def rebalance(maps: Tensor, words: Tensor) -> Tensor:
 def between(tokenizer: Tokenizer, source: str, target: str, align: Align = "auto") -> Change:
     """How a target prompt's maps are made of a source prompt's.
 
-    "auto" replaces where both have as many words, and refines where they haven't. Raises InputError
-    if "replace" was asked for and they haven't.
+    "auto" replaces where both have as many words, else it refines. Raises as `replacement`.
     """
     old, new = ([word.positions for word in read(tokenizer, text)] for text in (source, target))
     if align == "replace" or (align == "auto" and len(old) == len(new)):
@@ -182,14 +181,14 @@ def cross_attention(
 
 
 def self_attention(
-    gate: Gate, steps: int, cells: float = 16 * 16, branches: Branches = SIDE_BY_SIDE
+    gate: Gate, steps: int, area: float = 16 * 16, branches: Branches = SIDE_BY_SIDE
 ) -> ControlAt:
-    """The source's self-attention for the target's, in maps of at most so many cells."""
+    """The source's self-attention for the target's, in maps of at most that area."""
     gates = interval(gate)
 
     def at(k: int, rows: Branches) -> RowControl:
         change = (lambda source, own: source) if opened(gates, k, steps) else None
-        return RowControl("self", *paired(branches, rows), change, cells)
+        return RowControl("self", *paired(branches, rows), change, area)
 
     return at
 

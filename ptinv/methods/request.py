@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 Picture = Image.Image | Inversion
 # other names that `reconstruct` takes: sampling without a tuning, and a mere round trip
-SAMPLERS = METHODS | dict.fromkeys(("ddim", "vae"), METHODS["ddim-global"])
+SAMPLERS = dict.fromkeys(("ddim", "vae"), METHODS["ddim-global"])
 # options that `generate` has a use for only where the picture is an edit of another
 OF_AN_EDIT = [*(name for name in names_of(ATTENTION) if name != "reweight"), "mask", "mask_from"]
 
@@ -60,7 +60,7 @@ def request_reconstruction(
     source text, too, and ω is the same both ways. Raises InputError.
     """
     method = method or method_of(picture)
-    row = find(method, SAMPLERS)
+    row = find(method, METHODS | SAMPLERS)
     if prompt is None and isinstance(picture, Inversion):
         prompt = picture.settings["source" if row.needs_source else "prompt"]
     if prompt is None:
@@ -82,6 +82,8 @@ def request_inversion(
     picture: Image.Image, prompt: str | None = None, method: str | Method = "pti", **options
 ) -> Request:
     """An inversion. Options that only an edit uses are checked and not kept. Raises InputError."""
+    if isinstance(picture, Inversion):
+        raise InputError("this is an inversion already; give it to edit or reconstruct")
     row = find(method)
     row.settings(**options | {"mask": None, "paste_back": False})
     lasting = {name: value for name, value in options.items() if name in OF_AN_INVERSION}
@@ -105,10 +107,11 @@ def request_generation(prompt: str, **options) -> Request:
 def _request(
     picture: Picture | None, prompt: str | None, method: str | Method, settings: Settings
 ) -> Request:
-    row, inversion = find(method, SAMPLERS), picture if isinstance(picture, Inversion) else None
+    row = find(method, METHODS | SAMPLERS)
+    inversion = picture if isinstance(picture, Inversion) else None
     image = inversion.picture if inversion else picture and checked(picture)
     if isinstance(settings.mask, Image.Image):
-        check_mask(settings.mask, image and image.size)
+        settings = replace(settings, mask=check_mask(settings.mask, image and image.size))
     return Request(method, row, image, inversion, prompt, settings, row.branches)
 
 

@@ -71,15 +71,14 @@ def begin(
         if extra and (settings.reuse_tuning or _serves(inversion, request)):
             extra = None
     else:
-        trajectory = row.trajectory.make(edit, progress)["trajectory"]
         pixels, by = pixels_of(request.image), made_with(model)
+        trajectory = row.trajectory.make(edit, progress)["trajectory"]
         inversion = Inversion(pixels, trajectory, record, made_with=by)
         if extra and prompt is None and extra.key(settings, None) != extra.key(settings, "any"):
             extra = None
     if extra:
         made = extra.make(replace(edit, trajectory=inversion.trajectory.to(model.device)), progress)
-        extras = {name: made.get(name) for name in EXTRAS}
-        inversion = replace(inversion, settings=record, **extras)
+        inversion = replace(inversion, settings=record, **dict.fromkeys(EXTRAS) | made)
     tensors = inversion.on(model.device)
     return replace(edit, tuned=tensors.pop("embeddings", None), **tensors), inversion
 
@@ -130,8 +129,8 @@ def steps_of(row: Method, edit: Edit, start: Tensor, progress: Progress = silent
 
 def conditions(row: Method, edit: Edit) -> Condition:
     """The embeddings of each step, a row a branch."""
-    cells = {"target": row.condition, "source": row.source_condition}
-    each = [cells[branch](edit) for branch in edit.branches]
+    by_branch = {"target": row.condition, "source": row.source_condition}
+    each = [by_branch[branch](edit) for branch in edit.branches]
 
     def at(k: int) -> tuple[Tensor, Tensor]:
         null, cond = map(torch.cat, zip(*(condition(k) for condition in each), strict=True))

@@ -28,7 +28,7 @@ from ..core.ddim import Timestep
 from ..core.pti import Side, ddim_inversion, tune
 from ..core.sampling import Advance, NoiseAt, Step, ancestral, constant, deterministic, sample
 from ..errors import InputError
-from ..settings import Settings
+from ..settings import OF_AN_INVERSION, Settings
 from .edit import Edit
 
 Progress = Callable[[Iterable, str], Iterable]  # wraps a loop, as tqdm does
@@ -96,6 +96,10 @@ class Stage:
     make: Callable[[Edit, Progress], dict[str, Tensor]]
     # the text that it uses, if it is not a setting: the option that a user gives it by, a function
     text: tuple[str, Callable[[Settings, str | None], str]] | None = None
+
+    def __post_init__(self):
+        if unknown := set(self.uses) - set(OF_AN_INVERSION):  # no inversion keeps these
+            raise ValueError(f"a stage cannot use {', '.join(sorted(unknown))}")
 
     def key(self, settings: Settings, prompt: str | None) -> dict[str, Any]:
         """Everything that decides how the tensors come out, by the option that a user gives.

@@ -1,6 +1,4 @@
-"""Words of a prompt: found by their tokens, never by splitting at blanks; and which of them an edit
-is about, which are truncated, which the model does not know.
-"""
+"""Words of a prompt, found by their tokens: those an edit is about, truncated and unknown ones."""
 
 import logging
 from contextlib import suppress
@@ -64,7 +62,7 @@ def truncated(tokenizer: Tokenizer, prompt: str) -> list[str]:
 def find(tokenizer: Tokenizer, phrase: str, prompt: str) -> list[int]:
     """The positions, among the prompt's 77 tokens, of every word of a phrase. Raises InputError
     naming the word that is not in the prompt, and those that are."""
-    words, found = read(tokenizer, prompt), set()
+    words, all_positions = read(tokenizer, prompt), set()
     for wanted in words_of(tokenizer, phrase):
         positions = positions_of([word for word in words if word.text == wanted.text])
         if not positions and wanted.text in truncated(tokenizer, prompt):
@@ -72,8 +70,8 @@ def find(tokenizer: Tokenizer, phrase: str, prompt: str) -> list[int]:
         if not positions:
             there = ", ".join(dict.fromkeys(word.text for word in words))
             raise InputError(f'"{wanted.text}" is not in the prompt; its words are: {there}')
-        found |= set(positions)
-    return sorted(found)
+        all_positions |= set(positions)
+    return sorted(all_positions)
 
 
 @dataclass(frozen=True)

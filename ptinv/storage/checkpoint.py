@@ -56,8 +56,8 @@ class Checkpoint(NamedTuple):
     @property
     def files(self) -> list[Path]:
         """The files of the networks and the tokenizer, always in the same order."""
-        found = [entry.path for entries in self.tensors.values() for entry in entries.values()]
-        return [*dict.fromkeys(found), *(self.tokenizer / name for name in TOKENIZER_FILES)]
+        weights = [entry.path for entries in self.tensors.values() for entry in entries.values()]
+        return [*dict.fromkeys(weights), *(self.tokenizer / name for name in TOKENIZER_FILES)]
 
 
 def load(

@@ -189,5 +189,5 @@ def _check_shapes(file: safe_open, settings: dict[str, Any]) -> None:
 def _plain(number: Any) -> Any:
     """NumPy's numbers as Python's, which JSON can hold. InputError for a method that's a row."""
     if not hasattr(number, "item"):
-        raise InputError("the method has no name to save; give it one in methods.METHODS")
+        raise InputError("the method has no name to save; give it one in ptinv.METHODS")
     return number.item()

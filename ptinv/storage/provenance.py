@@ -1,7 +1,7 @@
 """A record of how a result was made, kept with it: enough to make it again, readable by anybody.
 
-An inversion's file has what it was made with in its metadata. A PNG has that and the rest of a
-`Recipe` in its text chunks, which `exiftool` or Pillow's `Image.text` show.
+An inversion's file has part of it in its metadata, a PNG a whole `Recipe` in its text chunks, which
+`exiftool` or Pillow's `Image.text` show.
 """
 
 import hashlib
@@ -25,8 +25,7 @@ from .pictures import checked, read_text
 
 log = logging.getLogger(__name__)
 
-# the same bytes are promised where all of these are the same, on the same machine; by name, the
-# type that each has in a record, and how to find it out
+# where all of these are the same, so are the bytes; by name: its type in a record, and its value
 MADE_WITH: dict[str, tuple[type, Callable[[StableDiffusion], Any]]] = {
     "model": (str, lambda model: model.name),
     "model_hash": (str, lambda model: model_hash(model)),
@@ -86,7 +85,7 @@ def _whole_hash(stamped: tuple[tuple[Path, int, int], ...]) -> str:
 
 def made_with(model: StableDiffusion) -> dict[str, Any]:
     """The model, and what else the last bits of a result depend on."""
-    return {name: found(model) for name, (_, found) in MADE_WITH.items()}
+    return {name: value(model) for name, (_, value) in MADE_WITH.items()}
 
 
 def check_recorded(recorded: dict[str, Any]) -> None:
@@ -101,8 +100,7 @@ def check_recorded(recorded: dict[str, Any]) -> None:
 def check_same(what: str, recorded: dict[str, Any], model: StableDiffusion) -> None:
     """Refuses another model, by its hash, with InputError; logs whatever else is not the same.
 
-    A record may carry the sha256 of the checkpoint's whole files instead of `model_hash`; then the
-    files are read whole, which takes seconds for Stable Diffusion v1.
+    A record may carry the sha256 of the checkpoint's whole files instead; then these are read.
     """
     now = made_with(model)
     if not recorded["model_hash"].startswith(TENSORS):

@@ -137,7 +137,7 @@ def test_more_words_are_refined_and_as_many_are_replaced_unless_align_names_one(
 
 
 def test_self_attention_is_the_source_s_in_small_maps():
-    control = self_attention(0.5, STEPS, cells=6)(STEPS, ROWS)
+    control = self_attention(0.5, STEPS, area=6)(STEPS, ROWS)
     assert control.wants(SELF)
     assert not control.wants(CROSS)
     assert not control.wants(Place("self", "up", level=0, height=4, width=6))
