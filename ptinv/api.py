@@ -1,7 +1,7 @@
 """The verbs: invert a picture, edit it, reconstruct it, generate one; and an edit step by step.
 
-A picture is a PIL image of any size and mode, or an `Inversion`. Options are the fields of
-`Settings`. Each verb takes a method, by name or as a row of the table in `methods/table.py`.
+A picture is a PIL image of any size and mode, or an `Inversion`; a method a name, or a row of the
+table in `methods/table.py`.
 """
 
 from collections.abc import Iterator
@@ -75,9 +75,9 @@ def invert(
 ) -> Inversion:
     """A picture's trajectory and, given a prompt, whatever else the method makes beforehand.
 
-    prompt: the edit's target, or for a mere reconstruction whatever describes the picture; without
-    one nothing is tuned until an edit needs it. Options that only an edit uses are not kept.
-    Raises InputError for settings out of range and FloatingPointError if the numbers overflow.
+    prompt: the edit's target, or whatever describes the picture; without one nothing is tuned until
+    an edit needs it. Options that only an edit uses are not kept. Raises InputError for settings
+    out of range and FloatingPointError if the numbers overflow.
     """
     return run_inversion(model, request_inversion(picture, prompt, method, **options), progress)
 
@@ -93,7 +93,8 @@ def edit(
     """The picture as the prompt would have it, in its own size.
 
     An inversion keeps its trajectory and settings; its embeddings are tuned again for another
-    prompt or other settings. method: the inversion's own if none is named, else "pti".
+    prompt or other settings. method: the inversion's own if none is named, else "pti". options: the
+    fields of `ptinv.Settings`.
     Raises InputError for an empty prompt, a focus word that isn't in it, or settings out of range,
     and FloatingPointError if the numbers overflow.
     """

@@ -98,7 +98,7 @@ class Stage:
     text: tuple[str, Callable[[Settings, str | None], str]] | None = None
 
     def __post_init__(self):
-        if unknown := set(self.uses) - set(OF_AN_INVERSION):  # no inversion keeps these
+        if unknown := set(self.uses) - set(OF_AN_INVERSION):  # no inversion keeps them
             raise ValueError(f"a stage cannot use {', '.join(sorted(unknown))}")
 
     def key(self, settings: Settings, prompt: str | None) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """An inversion: a trajectory, the tuned embeddings, and a record of how they were made.
 
 The file is one safetensors: the tensors, without the batch axis that they have in memory, and the
-rest as JSON in its metadata. Nothing in it is code, so a stranger's file is safe to open; whatever
-is in it is checked before it is used.
+rest as JSON in its metadata. Nothing in it is code, and all of it is checked before it is used.
 """
 
 import hashlib
