@@ -1,4 +1,4 @@
-"""How close two pictures are."""
+"""Measures of how close two pictures are."""
 
 import math
 

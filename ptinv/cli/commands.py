@@ -145,7 +145,7 @@ def _make(
 
 
 def _record(command: str, request: api.Request, model: StableDiffusion) -> dict[str, str]:
-    """How a picture is made, as text chunks for a format that has them."""
+    """The record of a picture to be made, as text chunks for a format that has them."""
     settings = request.settings
     mask_hash = fingerprint(settings.mask) if isinstance(settings.mask, Image.Image) else ""
     name = "generate" if command == "generate" else request.method

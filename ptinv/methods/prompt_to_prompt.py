@@ -138,7 +138,7 @@ def rebalance(maps: Tensor, words: Tensor) -> Tensor:
 
 
 def between(tokenizer: Tokenizer, source: str, target: str, align: Align = "auto") -> Change:
-    """How a target prompt's maps are made of a source prompt's.
+    """The change from a source prompt's maps to a target prompt's.
 
     "auto" replaces where both have as many words, else it refines. Raises as `replacement`.
     """

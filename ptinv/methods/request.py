@@ -29,7 +29,7 @@ OF_AN_EDIT = [*(name for name in names_of(ATTENTION) if name != "reweight"), "ma
 
 @dataclass(frozen=True)
 class Request:
-    """All that it takes but the model."""
+    """Everything that making it takes, but the model."""
 
     method: str | Method  # as it was named
     row: Method

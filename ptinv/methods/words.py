@@ -86,7 +86,7 @@ class Words:
 
     @property
     def make_a_mask(self) -> bool:
-        """Whether the attention of any word makes a mask."""
+        """True if the attention of any word makes a mask."""
         return bool(self.focus or self.source_focus)
 
 
