@@ -10,7 +10,6 @@ import ptinv
 from ptinv.errors import InputError
 
 STEPS = dict(steps=4)
-SOURCE = "a red car on the grass"
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,12 @@ import itertools
 import pytest
 import torch
 
-from ptinv.core.attention import Place
 from ptinv.methods.masks import (
     attention_mask,
     combined,
     dilated,
     softened,
 )
-
-CROSS = Place("cross", "down", level=1, height=2, width=3)
-ROWS = ("null", "source", "null", "target")
 
 
 def normal(*shape, seed=0):

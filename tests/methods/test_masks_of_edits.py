@@ -25,10 +25,6 @@ CROSS = Place("cross", "down", level=1, height=2, width=3)
 ROWS = ("null", "source", "null", "target")
 
 
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def row_of(*cells):
     """A mask of one row of cells."""
     return torch.tensor(cells, dtype=torch.float32).reshape(1, 1, 1, -1)

@@ -13,18 +13,13 @@ from ptinv.core.sampling import constant, last, sample
 from ptinv.errors import InputError
 from ptinv.methods import stages
 from ptinv.methods.request import settings_for
-from ptinv.methods.table import METHODS, find
+from ptinv.methods.table import METHODS
 
 STEPS = dict(steps=6)
 
 
 def normal(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def source_for(method):
-    """A text of the picture for the methods that need one."""
-    return dict(source=SOURCE) if find(method).needs_source else {}
 
 
 @pytest.fixture(scope="module")
