@@ -16,7 +16,7 @@ from ..core.ddim import TRAIN_STEPS
 from ..core.model import Configs, configs_of
 from ..core.text import LENGTH
 from ..errors import CheckpointError
-from .original_names import SD_V1_LATENT_SCALE, SD_V1_TEXT
+from .original_names import SD_V1_TEXT
 
 ONLY = "only Stable Diffusion v1 can be opened"
 UNET, VAE, TEXT = (f"{part}/config.json" for part in ("unet", "vae", "text_encoder"))
@@ -46,18 +46,15 @@ TAKEN = {
         "block_out_channels": COUNTS, "down_block_types": LEVELS, "layers_per_block": COUNT,
         "attention_head_dim": COUNT,  # diffusers' name for the number of heads, in v1 files
         "cross_attention_dim": COUNT, "norm_num_groups": COUNT, "in_channels": COUNT,
-        "out_channels": COUNT, "sample_size": COUNT,
+        "sample_size": COUNT,
     },
     VAE: {
         "block_out_channels": COUNTS, "layers_per_block": COUNT, "norm_num_groups": COUNT,
-        "latent_channels": COUNT, "sample_size": COUNT, "scaling_factor": NUMBER,
+        "latent_channels": COUNT, "scaling_factor": NUMBER,
     },
     TEXT: dict.fromkeys(SD_V1_TEXT, COUNT) | {"hidden_act": ACTIVATION},
 }
-USUAL = {  # what the files of sd-v1-4's time leave out
-    UNET: {"norm_num_groups": 32},
-    VAE: {"norm_num_groups": 32, "scaling_factor": SD_V1_LATENT_SCALE, "sample_size": 512},
-}
+OPTIONAL = ("norm_num_groups", "scaling_factor")  # which the files of sd-v1-4's time leave out
 COMPUTED = {  # absent and null stand for the same
     UNET: {
         "act_fn": "silu", "center_input_sample": False, "class_embed_type": None,
@@ -84,7 +81,7 @@ def read_configs(folder: Path) -> Configs:
     Raises CheckpointError naming what the folder is, if it is known but isn't Stable Diffusion v1;
     else the subfolder or file that it lacks, or the key that is wrong.
     """
-    said = {file: USUAL.get(file, {}) | _json(folder / file) for file in (*COMPUTED, PIPELINE)}
+    said = {file: _json(folder / file) for file in (*COMPUTED, PIPELINE)}
     if kind := _other_kind(folder, said):
         raise CheckpointError(f"{folder} is {kind}; {ONLY}")
     for file in TAKEN:
@@ -135,21 +132,22 @@ def _demands(said: dict[str, dict]) -> Iterator[tuple[str, str, str, bool]]:
             yield file, key, json.dumps(value), said[file].get(key) in (None, value)
     for file, keys in TAKEN.items():
         for key, (kind, fits) in keys.items():
-            yield file, key, kind, fits(said[file].get(key))
-    for file, key, of in (
-        (UNET, "norm_num_groups", "block_out_channels"),
-        (UNET, "attention_head_dim", "block_out_channels"),
-        (VAE, "norm_num_groups", "block_out_channels"),
-        (TEXT, "num_attention_heads", "hidden_size"),
-    ):
-        widths = said[file][of] if isinstance(said[file][of], list) else [said[file][of]]
-        divides = all(width % said[file][key] == 0 for width in widths)
-        yield file, key, f"a divisor of {of}", divides
-    level_for_level = len(said[UNET]["down_block_types"]) == len(said[UNET]["block_out_channels"])
-    yield UNET, "down_block_types", "as long as block_out_channels", level_for_level
-    for file, key, theirs in (
-        (UNET, "out_channels", "in_channels"),
-        (VAE, "latent_channels", "in_channels"),
-        (TEXT, "hidden_size", "cross_attention_dim"),
-    ):
-        yield file, key, f"the {theirs} of {UNET}", said[file][key] == said[UNET][theirs]
+            left_out = key in OPTIONAL and key not in said[file]
+            yield file, key, kind, left_out or fits(said[file].get(key))
+
+    def divides(divisor: int, *widths: int) -> bool:
+        return all(width % divisor == 0 for width in widths)
+
+    unet, vae, text, _ = configs_of(said[UNET], said[VAE], said[TEXT])
+    channels, width = "a divisor of block_out_channels", text["hidden_size"]
+    yield UNET, "norm_num_groups", channels, divides(unet.groups, *unet.channels)
+    yield UNET, "attention_head_dim", channels, divides(unet.heads, *unet.channels)
+    yield VAE, "norm_num_groups", channels, divides(vae.groups, *vae.channels)
+    heads = text["num_attention_heads"]
+    yield TEXT, "num_attention_heads", "a divisor of hidden_size", divides(heads, width)
+    as_long = len(unet.attends) == len(unet.channels)
+    yield UNET, "down_block_types", "as long as block_out_channels", as_long
+    same = vae.latent_channels == unet.latent_channels
+    yield UNET, "in_channels", f"the latent_channels of {VAE}", same
+    same = width == unet.context_channels
+    yield TEXT, "hidden_size", f"the cross_attention_dim of {UNET}", same

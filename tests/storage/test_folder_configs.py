@@ -117,14 +117,12 @@ def test_a_value_of_the_wrong_kind_is_refused_by_file_and_key(folder, file, key,
         (UNET, "down_block_types", ["DownBlock2D"] * 2, "at least one"),
         (UNET, "down_block_types", ["CrossAttnDownBlock2D", "AttnDownBlock2D"], "at least one"),
         (UNET, "down_block_types", ["CrossAttnDownBlock2D", [1]], "at least one"),
-        (UNET, "in_channels", 8, "the in_channels of unet/config.json"),
+        (UNET, "in_channels", 8, "the latent_channels of vae/config.json"),
         (TEXT, "hidden_size", 96, "the cross_attention_dim of unet/config.json"),
         (VAE, "norm_num_groups", 7, "a divisor of block_out_channels"),
         (VAE, "norm_num_groups", None, "a whole number"),
-        (VAE, "sample_size", None, "a whole number"),
         (VAE, "scaling_factor", "x", "a number above 0"),
         (VAE, "scaling_factor", math.nan, "a number above 0"),
-        (VAE, "latent_channels", 8, "the in_channels of unet/config.json"),
         (TEXT, "num_attention_heads", 7, "a divisor of hidden_size"),
         (TEXT, "max_position_embeddings", 64, "77"),
     ],
@@ -264,8 +262,8 @@ def test_a_key_that_comes_with_other_tensors_is_refused_by_their_names(
     rewritten(folder / f"{part}/config.json", **{key: value})
     path = folder / part / "diffusion_pytorch_model.safetensors"
     save_file(load_file(path) | tensors, path)
-    refused(folder, [f"{path} does not hold the {part.upper().replace('UNET', 'UNet')}; ", said])
-    refused(folder, ["only Stable Diffusion v1 can be opened"])
+    refused(folder, [f"{folder} does not hold a whole Stable Diffusion v1 (", said])
+    refused(folder, ["); only Stable Diffusion v1 can be opened"])
 
 
 # Written, and read again
