@@ -187,7 +187,7 @@ def load(args: argparse.Namespace) -> list[Row]:
     if args.make:
         in_fresh_process(make, args.path, args.tokenizer, args.make_dtype)
     checkpoint = open_checkpoint(args.path, args.tokenizer, half=args.dtype == "float16")
-    files = {entry.path for found in checkpoint.tensors.values() for entry in found.values()}
+    files = {entry.path for entry in checkpoint.tensors.values()}
     size = sum(file.stat().st_size for file in files) / MB
     _, imports = in_fresh_process(memory)
     opened = in_fresh_process(open_and_read, args.path, args.tokenizer, args.dtype)

@@ -237,7 +237,7 @@ DAMAGED = [
     ({"command": "invert"}, "damaged"),
     ({"command": "generate"}, "use ptinv generate"),
     ({"method": "magic"}, "no method 'magic'"),
-    ({"device": "abacus"}, "no device called 'abacus'"),
+    ({"device": "abacus"}, "must be cuda or cpu, not abacus"),
     ({"dtype": "int8"}, "dtype must be one of"),
     ({"Software": None}, "doesn't say how it was made"),
     ({"Software": "Gimp"}, "doesn't say how it was made"),

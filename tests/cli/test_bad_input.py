@@ -83,7 +83,7 @@ REFUSED = [
     ([*EDIT, "--model", ""], "--model is empty"),
     ([*EDIT, "--model", "nowhere"], "nowhere"),
     ([*EDIT, "--tokenizer", "folder"], "no tokenizer"),
-    ([*EDIT, "--device", "abacus"], "no device called 'abacus'"),
+    ([*EDIT, "--device", "abacus"], "must be cuda or cpu, not abacus"),
     ([*EDIT, "--device", "mps"], "must be cuda or cpu, not mps"),
     ([*EDIT, "--device", "cpu:1"], "no device cpu:1; the last of its kind is cpu:0"),
     pytest.param([*EDIT, "--device", "cuda"], "no CUDA device", marks=NO_CUDA),
@@ -272,7 +272,7 @@ def spoilt(folder, kind):
 SD_2 = {"cross_attention_dim": 1024}
 CHECKPOINTS = {
     "truncated": "not a whole safetensors file",
-    "partial": "missing: conv_in.weight",
+    "partial": "missing: unet.conv_in.weight",
     "without its vae": "lacks the subfolder vae",
     "pickle": "tools/convert_checkpoint.py",
     "stable diffusion 2": "only Stable Diffusion v1",

@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,26 +15,21 @@ from data.fill import filled
 from networks import KEYS, drawn, recorded, relative_error
 from safetensors.torch import save_file
 
-from ptinv.core.model import Configs
+from ptinv.core.model import WEIGHTS, Configs
 from ptinv.core.unet import UNet, UNetConfig
 from ptinv.core.vae import VAE, VAEConfig
 from ptinv.errors import CheckpointError
 from ptinv.storage.checkpoint import load, open_checkpoint
-from ptinv.storage.original_names import SD_V1_LATENT_SCALE, rename, unet_modules, vae_modules
+from ptinv.storage.original_names import SD_V1, SD_V1_LATENT_SCALE, is_left_out, parts_of, rename
 
 GOLDEN = recorded("golden_ldm.npz")
-MODULES = {"unet": unet_modules(UNetConfig()), "vae": vae_modules(VAEConfig())}
+PARTS = parts_of(SD_V1)
 
 
 def test_every_original_name_is_one_of_ours_and_every_one_of_ours_is_named():
-    renamed = {"unet": set(), "vae": set(), "text_encoder": set()}
-    for key in KEYS["ldm"]:
-        if not key.endswith("position_ids"):
-            network, name = rename(key, MODULES)
-            renamed[network].add(name)
-    for network, names in renamed.items():
-        wanted = {name for name in KEYS[network] if not name.endswith("position_ids")}
-        assert names == wanted
+    original = [key for key in KEYS["ldm"] if not is_left_out(key)]
+    ours = [f"{network}.{name}" for network in WEIGHTS for name in KEYS[network]]
+    assert sorted(rename(key, PARTS) for key in original) == sorted(ours)
 
 
 # Parity of the original layout, at full size: see test_networks.py for the tolerance.
@@ -45,7 +41,7 @@ def from_original(prefix: str, built: torch.nn.Module) -> torch.nn.Module:
     named = {key: shape for key, shape in KEYS["ldm"].items() if key.startswith(prefix)}
     state = {}
     for key, tensor in filled(named).items():
-        name = rename(key, MODULES)[1]
+        name = rename(key, PARTS).partition(".")[2]
         state[name] = tensor.reshape(shapes[name])
     built.load_state_dict(state, strict=True, assign=True)
     return built.eval().requires_grad_(False)
@@ -77,43 +73,27 @@ def test_vae_in_the_original_layout_gives_what_the_original_does():
 # A single file, opened
 
 
-def original_names(modules: dict[str, str], names: list[str]) -> dict[str, str]:
-    """Our tensor names as the original's: the map walked backwards, the longest module first."""
-    backwards = {ours: original for original, ours in modules.items()}
-    found = {}
-    for name in names:
-        module = max((m for m in backwards if name.startswith(m + ".")), key=len)
-        found[name] = backwards[module] + name.removeprefix(module)
-    return found
-
-
 def test_a_single_file_opens_as_the_same_model(small_folder, small_model, tmp_path, monkeypatch):
-    unet, vae = small_model.unet.config, small_model.vae.config
-    tensors = {
-        f"cond_stage_model.transformer.{name}": tensor
-        for name, tensor in small_model.text_encoder.state_dict().items()
-    }
-    for prefix, network, modules in (
-        ("model.diffusion_model.", small_model.unet, unet_modules(unet)),
-        ("first_stage_model.", small_model.vae, vae_modules(vae)),
-    ):
-        state = network.state_dict()
-        for name, original in original_names(modules, list(state)).items():
-            projection = "attentions" in name and "to_" in name and network is small_model.vae
-            shape = state[name].shape
-            as_written = (*shape, 1, 1) if projection and len(shape) == 2 else shape
-            tensors[prefix + original] = state[name].reshape(as_written)
-    left = {"betas": torch.zeros(3), "ddim_sigmas": torch.zeros(3)}  # by training; not needed
-    tensors = {name: tensor.clone().contiguous() for name, tensor in (tensors | left).items()}
+    unet = UNetConfig(channels=(8, 16, 32, 32), heads=2, groups=4, context_channels=8)
+    vae = VAEConfig(channels=(4, 8, 16, 16), groups=2)
+    text_encoder = small_model.text_encoder
+    configs = Configs(unet, vae, text_encoder.config, SD_V1_LATENT_SCALE)
+    ours = torch.nn.ModuleDict(dict(unet=UNet(unet), vae=VAE(vae), text_encoder=text_encoder))
+    ours = ours.state_dict()
+    tensors = {"betas": torch.zeros(3), "ddim_sigmas": torch.zeros(3)}  # left by training
+    for name, tensor in text_encoder.state_dict().items():
+        tensors[f"cond_stage_model.transformer.{name}"] = tensor
+    for key, shape in KEYS["ldm"].items():
+        if not key.startswith("cond_stage_model."):
+            tensor = ours[rename(key, PARTS)]
+            tensors[key] = tensor.reshape(*tensor.shape, *shape[tensor.ndim :])  # 1×1 convolutions
     save_file(tensors, tmp_path / "model.safetensors")
     shutil.copytree(small_folder / "tokenizer", tmp_path / "tokenizer")
-    configs = Configs(unet, vae, small_model.text_encoder.config, SD_V1_LATENT_SCALE)
     monkeypatch.setattr("ptinv.storage.original_names.SD_V1", configs)
     opened = load(tmp_path / "model.safetensors", device="cpu", dtype="float32")
-    for ours in ("unet", "vae", "text_encoder"):
-        expected = getattr(small_model, ours).state_dict()
-        for name, tensor in getattr(opened, ours).state_dict().items():
-            assert torch.equal(tensor, expected[name]), name
+    found = torch.nn.ModuleDict({part: getattr(opened, part) for part in WEIGHTS}).state_dict()
+    assert found.keys() == ours.keys()
+    assert all(torch.equal(tensor, ours[name]) for name, tensor in found.items())
     assert torch.equal(opened.embed("a red car"), small_model.embed("a red car"))
 
 
@@ -148,23 +128,20 @@ CONTEXT = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_
         ({FIRST: torch.zeros(1, 4), CONTEXT: torch.zeros(1, 1024)}, "Stable Diffusion 2"),
         ({"conditioner.embedders.0.x": torch.zeros(1)}, "Stable Diffusion XL"),
         ({"v_pred": torch.zeros(1)}, "predicts v"),
-        ({FIRST: torch.zeros(1, 4), "control_model.x": torch.zeros(1)}, "control_model.x"),
+        ({FIRST: torch.zeros(1, 4), "control_model.x": torch.zeros(1)}, ": control_model.x; of"),
     ],
 )
 def test_a_single_file_of_another_kind_is_refused_by_name(tmp_path, tokenizer, changed, said):
     with pytest.raises(CheckpointError, match=said):
-        open_checkpoint(single_file(tmp_path / "model.safetensors", **changed))
+        load(single_file(tmp_path / "model.safetensors", **changed))
 
 
 def test_training_leftovers_in_a_single_file_are_passed_over(tmp_path, tokenizer):
     left_out = ("model_ema.x", "betas", "sqrt_alphas_cumprod", "first_stage_model.loss.logvar")
     extra = {key: torch.zeros(1) for key in left_out} | {FIRST: torch.zeros(1, 4)}
     checkpoint = open_checkpoint(single_file(tmp_path / "model.safetensors", **extra))
-    assert {name: len(found) for name, found in checkpoint.tensors.items()} == {
-        "unet": 686,
-        "vae": 248,
-        "text_encoder": 196,
-    }
+    found = Counter(name.partition(".")[0] for name in checkpoint.tensors)
+    assert found == {"unet": 686, "vae": 248, "text_encoder": 196}
 
 
 def test_wrong_shapes_are_named_the_first_few_and_how_many_more(tmp_path, tokenizer):
@@ -176,7 +153,9 @@ def test_wrong_shapes_are_named_the_first_few_and_how_many_more(tmp_path, tokeni
 def test_missing_tensors_are_named(tmp_path, tokenizer):
     keys = [key for key in KEYS["ldm"] if "input_blocks.4.1" not in key]
     path = single_file(tmp_path / "model.safetensors", keys, **{FIRST: torch.zeros(1, 4)})
-    with pytest.raises(CheckpointError, match=r"missing: down_blocks\.1\.attentions\.0\..*more"):
+    with pytest.raises(
+        CheckpointError, match=r"missing: unet\.down_blocks\.1\.attentions\.0\..*more"
+    ):
         load(path)
 
 
