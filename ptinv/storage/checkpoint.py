@@ -50,7 +50,7 @@ class Checkpoint(NamedTuple):
     """The contents of a checkpoint, as far as headers and configurations list them."""
 
     configs: Configs
-    tokenizer: Path
+    tokenizer: list[Path]  # its files, in one folder
     tensors: Entries  # by network and the network's name for it: "unet.conv_in.weight"
 
 
@@ -84,12 +84,12 @@ def load(
     weights = dict.fromkeys(entry.path for entry in tensors.values())
     return StableDiffusion(
         **networks,
-        tokenizer=_tokenizer(words, configs.text["vocab_size"]),
+        tokenizer=_tokenizer(words[0].parent, configs.text["vocab_size"]),
         latent_scale=configs.latent_scale,
         device=device,
         dtype=dtype,
         name=path.resolve().name,
-        files=(*weights, *(words / name for name in TOKENIZER_FILES)),
+        files=(*weights, *words),
     )
 
 
@@ -114,14 +114,13 @@ def _tokenizer(folder: Path, known: int) -> Tokenizer:
     try:
         tokenizer = Tokenizer(folder)
         start, _, end = tokenizer.clip("a")["input_ids"]
+        if end != start + 1:  # CLIP's vocabulary ends with both
+            raise ValueError("the tokens are in another order; use the one of the model")
     except Exception as error:  # the tokenizers library raises nothing narrower
         raise InputError(f"{folder} does not hold a CLIP tokenizer ({error})") from error
-    if end != start + 1:  # CLIP's vocabulary ends with both
-        wrong = "its tokens in another order than CLIP's; use the one that belongs to the model"
-        raise InputError(f"the tokenizer in {folder} has {wrong}")
     if (there := len(tokenizer.clip)) > known:
-        wrong = f"{there} tokens, but the text encoder was trained on {known}"
-        raise InputError(f"the tokenizer in {folder} has {wrong}")
+        more = f"{there} tokens, but the text encoder was trained on {known}"
+        raise InputError(f"the tokenizer in {folder} has {more}")
     return tokenizer
 
 
@@ -153,14 +152,15 @@ def open_checkpoint(
         tensors[ours] = entry
     places = [Path(tokenizer)] if tokenizer else [folder / "tokenizer", folder]
     for place in places:
-        if all((place / name).is_file() for name in TOKENIZER_FILES):
-            return Checkpoint(configs, place, tensors)
+        words = [place / name for name in TOKENIZER_FILES]
+        if all(path.is_file() for path in words):
+            return Checkpoint(configs, words, tensors)
     looked, lacks = " or ".join(map(str, places)), " and ".join(TOKENIZER_FILES)
     raise CheckpointError(f"no tokenizer ({lacks}) in {looked}; give its folder as the tokenizer")
 
 
 def _of_folder(folder: Path, half: bool) -> Iterator[tuple[str, Entry]]:
-    """Yields the tensors of a folder in diffusers' layout, and their names there."""
+    """Yields the tensors of a folder in diffusers' layout, by network and name."""
     for part, file in WEIGHTS.items():
         usual = folder / part / file
         fp16 = usual.with_suffix(".fp16.safetensors")
@@ -174,7 +174,7 @@ def _of_folder(folder: Path, half: bool) -> Iterator[tuple[str, Entry]]:
 
 
 def _of_file(path: Path, configs: Configs) -> Iterator[tuple[str, Entry]]:
-    """Yields the tensors of a single file in the original layout, and their names in a folder."""
+    """Yields the tensors of a file in the original layout, by the network and name in a folder."""
     found = _entries(path)
     if kind := _other_kind(found):
         raise CheckpointError(f"{path} is {kind}; {ONLY}")
@@ -184,7 +184,7 @@ def _of_file(path: Path, configs: Configs) -> Iterator[tuple[str, Entry]]:
 
 
 def _entries(path: Path) -> Entries:
-    """The tensors in one safetensors file by its header, all that inference needs. Raises
+    """The tensors in one safetensors file that inference needs, by the file's names. Raises
     CheckpointError for a pickle, with the command that converts it, and for a damaged file."""
     if path.suffix in PICKLES:
         raise CheckpointError(
@@ -201,7 +201,7 @@ def _entries(path: Path) -> Entries:
         raise CheckpointError(wrong) from error
 
 
-def _other_kind(found: dict[str, Entry]) -> str | None:
+def _other_kind(found: Entries) -> str | None:
     """The name of the model that a single file holds, if it isn't a whole Stable Diffusion v1."""
 
     def inputs(layer: str) -> int | None:  # the channels that it takes in, if there is such a layer
@@ -212,11 +212,11 @@ def _other_kind(found: dict[str, Entry]) -> str | None:
         return any(key.startswith(beginnings) for key in found)
 
     first, context = inputs("0.0"), inputs("1.1.transformer_blocks.0.attn2.to_k")
-    a_part = first is None and begins("down_blocks.", "encoder.", "text_model.")
     kinds = {
         "Stable Diffusion XL": begins("conditioner.embedders."),
         "a model that predicts v, not noise": "v_pred" in found,
-        "one network alone (to open diffusers' layout, give the whole folder)": a_part,
+        "one network alone (to open diffusers' layout, give the whole folder)": first is None
+        and begins("down_blocks.", "encoder.", "text_model."),
         "not a whole checkpoint in the original layout: it has no UNet": first is None,
         "an inpainting model (its UNet has 9 input channels)": first == 9,
         f"a model whose UNet has {first} input channels": first != 4,
@@ -226,7 +226,7 @@ def _other_kind(found: dict[str, Entry]) -> str | None:
 
 
 def _mismatches(wanted: dict[str, Tensor], found: Entries) -> str:
-    """Names the tensors that are not as the networks have them: a few of each kind of mismatch."""
+    """Names tensors that are not as the networks have them, a few of each kind; "" if all are."""
     shapes = {name: list(tensor.shape) for name, tensor in wanted.items()}
     both = [name for name in wanted if name in found]
     misshapen = [name for name in both if found[name].shape != shapes[name]]

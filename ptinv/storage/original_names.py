@@ -1,7 +1,7 @@
 """The tensor names of the original (CompVis) single-file layout, as those of diffusers' folders.
 
-Parts of a name are translated by a dictionary. A single file has no configuration, either: its
-networks are those of Stable Diffusion v1, `SD_V1`.
+A dictionary translates parts of the names. A single file has no configuration, either: its networks
+are those of Stable Diffusion v1, `SD_V1`.
 """
 
 from ..core.model import Configs
@@ -21,7 +21,7 @@ LEFT_OUT = (  # schedule buffers, the average of the weights, the VAE's training
     "model_ema.", "first_stage_model.loss.", "alphas_cumprod", "betas", "ddim_", "log_one_minus",
     "logvar", "lvlb", "posterior_", "sqrt_",
 )
-PARTS = {  # whole parts between dots; those that have numbers of blocks and levels are added
+PARTS = {  # parts of names, between dots; `parts_of` adds those that number blocks and levels
     "model.diffusion_model": "unet", "first_stage_model": "vae",
     "cond_stage_model.transformer": "text_encoder",  # inside, the names are the same
     # the UNet
@@ -50,9 +50,9 @@ def is_left_out(key: str) -> bool:
 
 
 def rename(key: str, parts: dict[str, str]) -> str:
-    """Maps an original tensor name to ours in its network, such as "unet.conv_in.bias".
+    """Maps an original tensor name to the network and our name, such as "unet.conv_in.bias".
 
-    parts: of `parts_of`. What it does not have stays as it is, and so will be no network's.
+    parts: from `parts_of`. What isn't in it stays as it is, and so is of no network.
     """
     name = f".{key}"
     for theirs, ours in parts.items():
@@ -61,17 +61,17 @@ def rename(key: str, parts: dict[str, str]) -> str:
 
 
 def parts_of(configs: Configs) -> dict[str, str]:
-    """The dictionary for networks of so many levels and layers, in the order of its use."""
+    """The dictionary for networks of so many levels and layers. A longer part comes first."""
     numbered = {}
-    a_level = configs.unet.layers + 1  # blocks: on the way down, the last of them halves the map
-    for n in range(len(configs.unet.channels) * a_level):  # the original counts through the levels
-        level, i = divmod(n, a_level)
+    blocks = configs.unet.layers + 1  # of a level; on the way down, the last one halves the map
+    for n in range(len(configs.unet.channels) * blocks):  # the original counts through all levels
+        level, i = divmod(n, blocks)
         numbered |= {
             f"input_blocks.{n + 1}.0.op": f"down_blocks.{level}.downsamplers.0.conv",
             f"input_blocks.{n + 1}.0": f"down_blocks.{level}.resnets.{i}",
             f"input_blocks.{n + 1}.1": f"down_blocks.{level}.attentions.{i}",
-            f"output_blocks.{n}.1.conv": f"up_blocks.{level}.upsamplers.0.conv",  # no attention
             f"output_blocks.{n}.2.conv": f"up_blocks.{level}.upsamplers.0.conv",
+            f"output_blocks.{n}.1.conv": f"up_blocks.{level}.upsamplers.0.conv",  # no attention
             f"output_blocks.{n}.0": f"up_blocks.{level}.resnets.{i}",
             f"output_blocks.{n}.1": f"up_blocks.{level}.attentions.{i}",
         }
