@@ -43,7 +43,7 @@ class Entry(NamedTuple):
     dtype: str  # as safetensors calls it
 
 
-Entries = dict[str, Entry]
+Entries = dict[str, Entry]  # by name
 
 
 class Checkpoint(NamedTuple):
@@ -115,7 +115,7 @@ def _tokenizer(folder: Path, known: int) -> Tokenizer:
         tokenizer = Tokenizer(folder)
         start, _, end = tokenizer.clip("a")["input_ids"]
         if end != start + 1:  # CLIP's vocabulary ends with both
-            raise ValueError("the tokens are in another order; use the one of the model")
+            raise ValueError("its tokens are in another order; use the model's own")
     except Exception as error:  # the tokenizers library raises nothing narrower
         raise InputError(f"{folder} does not hold a CLIP tokenizer ({error})") from error
     if (there := len(tokenizer.clip)) > known:
