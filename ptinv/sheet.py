@@ -1,180 +1,107 @@
-"""Sheets of pictures in a labelled grid, for the package and its tools.
+"""One labelled grid of pictures, for the package and its tools.
 
-`draw_strips` puts words under every picture and breaks long strips into lines, `draw_table` puts a
-few words over every column and a name beside every row. Both draw on white, whatever the pictures
-show. All sizes are in pixels.
+A sheet is rows of tiles. A row's name stands at its left and a tile's label over its picture, so
+the labels of the first row can head the columns; a fainter remark may follow either. All sizes are
+in pixels.
 """
 
-from collections.abc import Collection, Hashable, Sequence
-from functools import partial
-from itertools import accumulate, pairwise
-from math import inf
+from collections.abc import Collection, Sequence
+from math import ceil
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw
 from PIL.ImageFont import load_default
 
-from .core.pictures import resize
+from .errors import InputError
 
-Pen, Ink = ImageDraw.ImageDraw, tuple[int, int, int]
-Size = tuple[int, int]  # (width, height)
-
-# strips
-SIDE = 256  # the longer one of a picture
-NARROW = 160  # a column, where pictures are narrower, so that words fit
 WIDE, TALL = 2120, 16_000  # a sheet at most; no format's limit is lower than 16383
-LEAST = 540  # its width, so that its last lines fit
-SPACE, LABEL, HEADING, FOOTER = 10, 26, 40, 64
-FONT, REMARK, INK, FAINT = 17, 14, (20, 20, 20), (110, 110, 110)  # type
-
-# tables
-TILE = 128  # a picture's side
-GAP, WIDE_GAP = 4, 14  # inside a group and between groups
-MARGIN, LEFT = 12, 182  # round the page; the names' column
-LARGE, MIDDLE, SMALL = 15, 13, 12  # type
-LEADING = {size: round(1.25 * size) for size in (LARGE, MIDDLE, SMALL)}  # height of a line
-BLACK, GREY = (0, 0, 0), (112, 112, 112)
+MARGIN, GAP = 16, 8  # round the sheet; between pictures
+NAMES = 210  # the width of the names' column
+NARROW = 128  # that of any other at least, so that words fit
+FONT, LINE = load_default(15), 20  # and a line's height
+BLACK, GREY = (20, 20, 20), (110, 110, 110)
 
 
-class Cell(NamedTuple):
-    """A picture of a strip with a label and, at the right end of its line, a remark."""
+class Tile(NamedTuple):
+    """A picture, drawn as it is, under a few words."""
 
     picture: Image.Image
-    label: str
+    label: str = ""
     remark: str = ""
-
-
-class Strip(NamedTuple):
-    """Cells under one heading, in as many lines as they take."""
-
-    heading: str
-    cells: list[Cell]
-
-
-class Column(NamedTuple):
-    """The words over a column of a table; neighbours of one heading share it."""
-
-    heading: str
-    text: str
-    stressed: Collection[str] = ()  # words of the text that stand out
+    stressed: Collection[str] = ()  # words of the remark that are not to be faint
 
 
 class Row(NamedTuple):
-    """A row of a table: a picture for each column, resized to a square."""
+    """Tiles side by side; those that a sheet is too narrow for go on below. Without any, it is a
+    heading."""
 
-    name: str
-    notes: tuple[str, ...]  # a line each, in small type
-    pictures: list[Image.Image]
-    group: Hashable = 0  # neighbours of one group stand closer together
-
-
-def shown_size(size: Size) -> Size:
-    """The size in which a strip shows a picture of another size."""
-    scale = SIDE / max(size)
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    tiles: Sequence[Tile]
+    name: str = ""
+    remark: str = ""
 
 
-def lay_out(picture: Size, cells: int, strips: int) -> tuple[list[list[tuple[int, int]]], Size]:
-    """Lays out so many strips of so many cells, for pictures of one size.
+def draw_sheet(rows: Sequence[Row], footer: str = "") -> Image.Image:
+    """Draws rows one below the other, in columns as wide as the widest picture, then a remark.
 
-    Returns the upper left (x, y) of each strip's each cell, and the sheet's size. A strip's lines
-    are about equally long. Only the sheet's width is limited; see `TALL`.
+    The lines of the longest row are about equally long. Raises InputError if the sheet would be too
+    tall to be saved.
     """
-    across, down = max(picture[0], NARROW) + SPACE, picture[1] + LABEL + SPACE
-    lines = -(-cells // max(1, (WIDE - SPACE) // across))
-    columns = -(-cells // lines)
-    places = [(SPACE + i % columns * across, i // columns * down) for i in range(cells)]
-    tops = [HEADING + i * (HEADING + lines * down) for i in range(strips)]
-    size = max(LEAST, SPACE + columns * across), strips * (HEADING + lines * down) + FOOTER
-    return [[(x, top + y) for x, y in places] for top in tops], size
+    across = max([NARROW, *(tile.picture.width for row in rows for tile in row.tiles)]) + GAP
+    left = NAMES + GAP if any(row.name or row.remark for row in rows) else 0
+    longest = max(len(row.tiles) for row in rows)
+    at_most = max(1, (WIDE - 2 * MARGIN - left + GAP) // across)
+    columns = ceil(longest / ceil(longest / at_most))
+    width = left + columns * across - GAP
+    parts, y = [], MARGIN
+    for row in rows:
+        part = _draw_row(row, left, across, columns)
+        parts.append((y, part))
+        y += part.height + GAP
+        if y > TALL:
+            raise InputError(
+                f"the sheet would be more than {TALL} pixels tall; ask for fewer pictures"
+            )
+    below = _write("", footer, width)
+    size = width + 2 * MARGIN, y + below.height - GAP + MARGIN
+    sheet = Image.new("RGB", size, "white")
+    for top, part in [*parts, (y, below)]:
+        sheet.paste(part, (MARGIN, top))
+    return sheet
 
 
-def draw_strips(
-    strips: Sequence[Strip], key: tuple[str, Image.Image, str], remark: str = ""
-) -> Image.Image:
-    """Draws strips one under the other, then a key to the colours and a remark.
-
-    All pictures have one size (see `shown_size`), all strips the same number of cells. A text is
-    cut where it takes more than its room. key: a bar of colours, 14 pixels high, between two texts.
-    """
-    width, height = strips[0].cells[0].picture.size
-    corners, size = lay_out((width, height), len(strips[0].cells), len(strips))
-    paper = Image.new("RGB", size, "white")
-    write = partial(_write, ImageDraw.Draw(paper), anchor="ls")
-    room, line = max(width, NARROW), paper.width - 2 * SPACE
-    for strip, places in zip(strips, corners, strict=True):
-        write(SPACE, places[0][1] - 8, strip.heading, FONT, INK, room=line)
-        for (x, y), cell in zip(places, strip.cells, strict=True):
-            paper.paste(cell.picture, (x, y))
-            y += height + 18
-            taken = write(x + room, y, cell.remark, REMARK, FAINT, room=room, anchor="rs")
-            write(x, y, cell.label, FONT, INK, room=room - taken - 6)
-    least, bar, most = key
-    top = paper.height - FOOTER + 20
-    x = SPACE + write(SPACE, top + 12, least, REMARK, INK, room=line) + 5
-    paper.paste(bar, (x, top))
-    x += bar.width
-    write(x + 5, top + 12, most, REMARK, INK, room=line - x)
-    write(SPACE, top + 34, remark, REMARK, INK, room=line)
-    return paper
+def _draw_row(row: Row, left: int, across: int, columns: int) -> Image.Image:
+    """Draws a row whose first tile is at `left` and each next one so far `across`."""
+    name = _write(row.name, row.remark, NAMES)
+    labels = [_write(tile.label, tile.remark, across - GAP, tile.stressed) for tile in row.tiles]
+    over = max((label.height for label in labels), default=0)
+    down = over + max((tile.picture.height for tile in row.tiles), default=0) + GAP
+    height = max(over + name.height, ceil(len(row.tiles) / columns) * down - GAP)
+    drawn = Image.new("RGB", (left + columns * across, height), "white")
+    drawn.paste(name, (0, over))
+    for i, (tile, label) in enumerate(zip(row.tiles, labels, strict=True)):
+        x, y = left + i % columns * across, i // columns * down + over
+        drawn.paste(label, (x, y - label.height))
+        drawn.paste(tile.picture, (x, y))
+    return drawn
 
 
-def draw_table(columns: Sequence[Column], rows: Sequence[Row]) -> Image.Image:
-    """Draws pictures under their columns' words and beside their rows' names."""
-    texts = [wrapped(column.text, MIDDLE, TILE) for column in columns]
-    head = MARGIN + LEADING[LARGE] + LEADING[MIDDLE] * max(map(len, texts)) + GAP
-    xs = _places(MARGIN + LEFT, [column.heading for column in columns])
-    ys = _places(head, [row.group for row in rows])
-    paper = Image.new("RGB", (xs[-1] + TILE + MARGIN, ys[-1] + TILE + MARGIN), "white")
-    write = partial(_write, ImageDraw.Draw(paper), anchor="la")
-    heading = None
-    for left, column, lines in zip(xs, columns, texts, strict=True):
-        if column.heading != heading:
-            heading = column.heading
-            write(left, MARGIN, heading, LARGE, BLACK)
-        # the last line stands on the pictures, however many there are
-        for i, line in enumerate(lines):
-            x, y = left, head - GAP - (len(lines) - i) * LEADING[MIDDLE]
+def _write(label: str, remark: str, width: int, stressed: Collection[str] = ()) -> Image.Image:
+    """Writes a label and then a remark in as many lines as they take. A word that is wider than a
+    line is cut."""
+    placed, x, y = [], 0.0, 0
+    for text, colour in ((label, BLACK), (remark, GREY)):
+        for line in text.splitlines():
             for word in line.split():
-                write(x, y, word, MIDDLE, BLACK if word in column.stressed else GREY)
-                x += load_default(MIDDLE).getlength(word + " ")
-    for top, row in zip(ys, rows, strict=True):
-        lines = [(text, LARGE, BLACK) for text in wrapped(row.name, LARGE, LEFT - WIDE_GAP)]
-        lines += [(text, SMALL, GREY) for text in row.notes]
-        y = top + (TILE - sum(LEADING[size] for _, size, _ in lines)) // 2  # level with the middle
-        for text, size, ink in lines:
-            write(MARGIN, y, text, size, ink)
-            y += LEADING[size]
-        for x, picture in zip(xs, row.pictures, strict=True):
-            paper.paste(resize(picture, (TILE, TILE)), (x, top))
-    return paper
-
-
-def wrapped(text: str, size: int, width: int) -> list[str]:
-    """The text in lines of at most so many pixels; a longer word has a line of its own."""
-    lines: list[str] = []
-    for word in text.split():
-        if lines and load_default(size).getlength(f"{lines[-1]} {word}") <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines
-
-
-def _places(first: int, groups: list) -> list[int]:
-    """The first pixel of each tile along an axis, with a wide gap where the group changes."""
-    steps = [TILE + (GAP if a == b else WIDE_GAP) for a, b in pairwise(groups)]
-    return list(accumulate(steps, initial=first))
-
-
-def _write(
-    pen: Pen, x: float, y: float, text: str, size: int, ink: Ink, anchor: str, room: float = inf
-) -> int:
-    """Writes a text, cut where it takes more than `room`; returns the width that it takes."""
-    font = load_default(size)
-    if font.getlength(text) > room:
-        while text and font.getlength(text + "…") > room:
-            text = text[:-1]
-        text += "…"
-    pen.text((x, y), text, ink, font, anchor)
-    return round(font.getlength(text))
+                ink = BLACK if word in stressed else colour
+                while FONT.getlength(word) > width:
+                    word = word[:-2] + "…"
+                if x + FONT.getlength(word) > width:
+                    x, y = 0.0, y + LINE
+                placed.append(((x, y), word, ink))
+                x += FONT.getlength(f"{word} ")
+            x, y = 0.0, y + LINE
+    drawn = Image.new("RGB", (width, y), "white")
+    pen = ImageDraw.Draw(drawn)
+    for corner, word, ink in placed:
+        pen.text(corner, word, ink, FONT)
+    return drawn

@@ -10,28 +10,27 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageChops, ImageOps
 from torch import Tensor
 
-from . import sheet
+from .api import invert
 from .core.ddim import schedule
 from .core.model import StableDiffusion
-from .core.pictures import resize
 from .core.unet import UNetConfig
 from .errors import InputError, not_finite
 from .methods.controls import Chain, Record
-from .methods.request import Picture, method_of, request_inversion, settings_for
-from .methods.run import run_inversion
+from .methods.request import Picture, method_of, settings_for
 from .methods.stages import Progress, silent
 from .methods.words import Word, read, warn_of_words
 from .settings import Settings, check_prompt
+from .sheet import Row, Tile, draw_sheet
 from .storage.inversion import Inversion
 
 METHOD = "ddim-global"  # inverts a picture without a prompt, and tunes nothing
+SHOWN = (256, 256)  # pixels that a picture on a sheet has at most
 COLOURS = "000004 1f0c48 550f6d 88226a ba3655 e35933 f98c0a f9c932 fcffa4"
 # matplotlib's "inferno": even steps look even, also without colour
-RAMP = torch.tensor([list(bytes.fromhex(colour)) for colour in COLOURS.split()]).float()
+RAMP = np.array([list(bytes.fromhex(colour)) for colour in COLOURS.split()])
 DIM = 0.4  # of the grey picture under the heat
 Steps = Sequence[int]  # those to average over, as counted in `AttentionMaps`
 
@@ -60,9 +59,9 @@ class AttentionMaps:
         Raises InputError for a word, level or step that does not exist.
         """
         level = next(iter(self.maps)) if level is None else level
-        check_levels([level], self.maps)
         steps = range(1, self.steps + 1) if steps is None else steps
-        check_steps(steps, self.steps)
+        check_maps("level", [level], self.maps)
+        check_maps("step", steps, range(1, self.steps + 1))
         meant = [w for w in self.words if w == word or w.text == str(word).strip().lower()]
         if not meant:
             known = ", ".join(dict.fromkeys(w.text for w in self.words))
@@ -71,31 +70,25 @@ class AttentionMaps:
         return self.maps[level][[k - 1 for k in steps]][:, tokens].sum(dim=1).mean(dim=0)
 
     def draw(self, at: Iterable[Steps] | None = None) -> Image.Image:
-        """Draws every word's map over the picture: a strip for each level and each of `at`.
+        """Draws every word's map over the picture: a row for each level and each of `at`.
 
-        at: the steps that each strip averages over; by default one strip of all steps.
-        Raises InputError for a step that does not exist, and as `check_sheet`.
+        at: the steps that each row averages over; by default one row of all steps.
+        Raises InputError for a step that does not exist, and if the sheet would be too tall.
         """
         at = list(at or []) or [range(1, self.steps + 1)]
-        strips = [self._strip(level, steps) for level in self.maps for steps in at]
-        check_sheet(self.picture.size, len(self.words), len(strips))
-        bar = _image(ramp(torch.linspace(0, 1, 120).expand(14, 120)))
-        key = "0", bar, "max, the word's largest share of a pixel's attention"
-        order = f"Step {self.steps} is the noisiest, step 1 next to the picture."
-        return sheet.draw_strips(strips, key, order)
+        rows = [self.row(level, steps) for level in self.maps for steps in at]
+        return _draw(rows, self.steps)
 
-    def _strip(self, level: int, steps: Steps) -> sheet.Strip:
-        shown = resize(self.picture, sheet.shown_size(self.picture.size))
-        cells = [sheet.Cell(shown, "the picture")]
+    def row(self, level: int, steps: Steps) -> Row:
+        """A row of a sheet: the picture, then every word's map over it."""
+        shown = ImageOps.contain(self.picture, SHOWN)
+        tiles = [Tile(shown, "the picture")]
         for word in self.words:
             heat = self.of(word, level, steps)
-            cells.append(sheet.Cell(over(shown, heat), word.text, f"max {heat.max():.1%}"))
+            tiles.append(Tile(over(shown, heat), word.text, f"max {heat.max():.1%}"))
         height, width = self.maps[level].shape[2:]
-        listed, low, high = ", ".join(map(str, steps)), min(steps), max(steps)
-        if low < high and sorted(steps) == list(range(low, high + 1)):
-            listed = f"{low} to {high}"
-        when = f"step {listed}" if len(steps) == 1 else f"mean of steps {listed}"
-        return sheet.Strip(f"level {level} ({width} x {height}), {when} of {self.steps}", cells)
+        when = ("step" if len(steps) == 1 else "mean of steps") + f" {listed(steps)}"
+        return Row(tiles, f"level {level} ({width} x {height})", f"{when} of {self.steps}")
 
 
 def cross_levels(config: UNetConfig) -> list[int]:
@@ -122,7 +115,7 @@ def attention_maps(
     check_prompt(prompt, "what to look for in the picture")
     config = model.unet.config
     levels = [config.mask_level] if levels is None else list(levels)
-    check_levels(levels, cross_levels(config))
+    check_maps("level", levels, cross_levels(config))
     settings = settings_of_maps(picture, **options)
     if isinstance(picture, Inversion):
         for text in (prompt, settings.source or ""):
@@ -130,19 +123,17 @@ def attention_maps(
         picture.check_fits(model)
         inversion = picture
     else:
-        request = request_inversion(picture, prompt, METHOD, **options)
-        inversion = run_inversion(model, request, progress)
+        inversion = invert(model, picture, prompt, METHOD, progress, **options)
     embedding, trajectory = model.embed(prompt), inversion.on(model.device)["trajectory"]
-    maps: dict[int, list[Tensor]] = {level: [] for level in levels}
+    recorded = []
     for timestep in progress(inversion.schedule, "looking"):
-        control = Chain(tuple(Record(level) for level in maps))
-        model.predict_noise(trajectory[timestep.k], timestep.t, embedding, control)
-        for record in control.controls:
-            maps[record.level].append(record.mean[0].cpu())
-    stacked = {level: torch.stack(steps) for level, steps in maps.items()}
-    if not all(steps.isfinite().all() for steps in stacked.values()):
+        records = tuple(Record(level) for level in levels)
+        model.predict_noise(trajectory[timestep.k], timestep.t, embedding, Chain(records))
+        recorded.append([record.mean[0].cpu() for record in records])
+    maps = {level: torch.stack([step[i] for step in recorded]) for i, level in enumerate(levels)}
+    if not all(steps.isfinite().all() for steps in maps.values()):
         raise not_finite("the attention")
-    return AttentionMaps(inversion.picture, read(model.tokenizer, prompt), stacked)
+    return AttentionMaps(inversion.picture, read(model.tokenizer, prompt), maps)
 
 
 def settings_of_maps(picture: Picture, **options) -> Settings:
@@ -158,52 +149,47 @@ def settings_of_maps(picture: Picture, **options) -> Settings:
     return settings
 
 
-def check_levels(levels: Collection[int], known: Collection[int]) -> None:
-    """Raises InputError unless levels are named, and only known ones."""
-    at = ", ".join(map(str, known))
-    if not levels:
-        raise InputError(f"no level is named; there is attention to words at {at}")
-    for level in levels:
-        if level not in known:
-            raise InputError(f"there is no attention to words at level {level}; there is at {at}")
+def check_maps(what: str, asked: Collection[int], known: Collection[int]) -> None:
+    """Raises InputError unless levels or steps are named, and only those that there are maps at."""
+    if not asked:
+        raise InputError(f"no {what} is named; there are maps of words at {listed(known)}")
+    for number in asked:
+        if number not in known:
+            raise InputError(
+                f"there are no maps of words at {what} {number}, only at {listed(known)}"
+            )
 
 
-def check_steps(steps: Collection[int], count: int) -> None:
-    """Raises InputError unless steps are named, and only those from 1 to `count`."""
-    if not steps:
-        raise InputError(f"no step is named; there are 1 to {count}")
-    for k in steps:
-        if not 1 <= k <= count:
-            raise InputError(f"there is no step {k}; there are 1 to {count}")
+def listed(numbers: Collection[int]) -> str:
+    """Whole numbers as text, such as "1 to 40" where none is left out, else "3, 5"."""
+    low, high = min(numbers), max(numbers)
+    if low < high and sorted(numbers) == list(range(low, high + 1)):
+        return f"{low} to {high}"
+    return ", ".join(map(str, numbers))
 
 
-def check_sheet(size: tuple[int, int], words: int, strips: int) -> None:
-    """Raises InputError if so many maps of a picture would make a sheet too tall to be saved."""
-    _, (_, height) = sheet.lay_out(sheet.shown_size(size), words + 1, strips)
-    if height > sheet.TALL:
-        raise InputError(
-            f"the sheet would be {height} pixels tall and may be {sheet.TALL}; "
-            "ask for fewer levels and steps"
-        )
+def check_sheet(picture: Image.Image, words: Collection[Word], rows: int) -> None:
+    """Raises InputError if so many rows of maps would make a sheet too tall to be saved."""
+    shown = ImageOps.contain(picture, SHOWN)
+    tiles = [Tile(shown), *(Tile(shown, word.text, "max 99.9%") for word in words)]
+    _draw([Row(tiles, "level 1 (16 x 16)", "mean of steps 10 to 20 of 40")] * rows, steps=40)
+
+
+def _draw(rows: list[Row], steps: int) -> Image.Image:
+    """Draws rows of maps, the key to their colours, and which way the steps are counted."""
+    bar = over(Image.new("RGB", (128, 14)), torch.linspace(0, 1, 128)[None])
+    key = "the colours", "0 to max, the word's largest share of a pixel's attention"
+    order = f"Step {steps} is the noisiest, step 1 next to the picture."
+    return draw_sheet([*rows, Row([Tile(bar)], *key)], order)
 
 
 def over(picture: Image.Image, heat: Tensor) -> Image.Image:
     """Draws a map (h, w) as heat over an RGB picture in dim grey, smoothly enlarged to its size.
     The map's numbers, from 0 up, are drawn relative to their largest: brighter is always more."""
-    shares = heat.float() / heat.max().clamp(min=1e-12)
-    size = picture.size[::-1]
-    shares = F.interpolate(shares[None, None], size=size, mode="bicubic", antialias=True)
-    colours = ramp(shares[0, 0].clamp(0, 1))
-    under = torch.from_numpy(np.array(picture.convert("L"), np.float32))[..., None] * DIM
-    return _image(255 - (255 - under) * (255 - colours) / 255)  # light added: never darker
-
-
-def ramp(shares: Tensor) -> Tensor:
-    """Shares (h, w) in [0, 1] -> colours (h, w, 3) from 0 to 255."""
-    place = shares * (len(RAMP) - 1)
-    below = place.long().clamp(max=len(RAMP) - 2)
-    return torch.lerp(RAMP[below], RAMP[below + 1], (place - below)[..., None])
-
-
-def _image(colours: Tensor) -> Image.Image:
-    return Image.fromarray(colours.round().to(torch.uint8).numpy())
+    shares = Image.fromarray((heat / heat.max().clamp(min=1e-12)).float().numpy())
+    shares = np.asarray(shares.resize(picture.size, Image.Resampling.BICUBIC))
+    places = np.linspace(0, 1, len(RAMP))
+    colours = np.stack([np.interp(shares, places, channel) for channel in RAMP.T], axis=-1)
+    grey = picture.convert("L").point(lambda level: DIM * level).convert("RGB")
+    light = Image.fromarray(colours.round().astype(np.uint8))
+    return ImageChops.screen(grey, light)  # added: never darker

@@ -1,121 +1,129 @@
-"""Sheets of pictures: each is in its place, nothing overlaps, and words fit."""
+"""Sheets of pictures: each is whole and in its place, and words stay in theirs."""
 
 import itertools
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFont
+from PIL import Image
 
 from ptinv import sheet
-from ptinv.sheet import Cell, Column, Row, Strip
+from ptinv.errors import InputError
+from ptinv.sheet import Row, Tile, draw_sheet
 
-GREY = Image.new("RGB", (40, 24), (120, 120, 120))
-RED, BLUE = (255, 0, 0), (0, 0, 255)
-
-
-# Strips
+Box = tuple[int, int, int, int]  # left, upper, right, lower
+COLOURS = [(r, g, b) for r, g, b in itertools.product((60, 100, 140, 180, 220), repeat=3) if r != g]
 
 
-@pytest.mark.parametrize("picture", [(256, 256), (32, 256), (256, 32), (192, 256)])
-@pytest.mark.parametrize("cells", [2, 7, 20, 76])
-def test_nothing_in_strips_overlaps(picture, cells):
-    strips, (width, height) = sheet.lay_out(picture, cells, 2)
-    assert [len(strip) for strip in strips] == [cells, cells]
-    corners = list(itertools.chain(*strips))
-    across = max(picture[0], sheet.NARROW) + sheet.SPACE
-    down = picture[1] + sheet.LABEL + sheet.SPACE
-    assert width <= sheet.WIDE
-    assert all(x + across <= width for x, _ in corners)
-    assert all(y + down + sheet.FOOTER <= height for _, y in corners)
-    for (x, y), (other_x, other_y) in itertools.combinations(corners, 2):
-        assert abs(x - other_x) >= across or abs(y - other_y) >= down
+def tiles(count: int, size: tuple[int, int] = (40, 24)) -> list[Image.Image]:
+    """Pictures of a colour each, which is no grey as that of type is."""
+    return [Image.new("RGB", size, colour) for colour in COLOURS[:count]]
 
 
-def test_pictures_are_pasted_as_they_are_and_words_stay_in_their_columns():
-    """Around the long word, the columns to either side have no word to draw."""
-    words = ["", "counterrevolutionaries" * 3, ""]
-    strips = [Strip("a heading", [Cell(GREY, word, "max 1%" * bool(word)) for word in words])]
-    (corners,), size = sheet.lay_out(GREY.size, 3, 1)
-    made = sheet.draw_strips(strips, ("0", GREY, "max"))
-    assert made.size == size
-    inked = []
-    for x, y in corners:
-        box = (x, y, x + GREY.width, y + GREY.height)
-        assert made.crop(box).tobytes() == GREY.tobytes()
-        under = made.crop((x, box[3], x + sheet.NARROW, box[3] + sheet.LABEL))
-        inked.append(np.asarray(under.convert("L")).min() < 128)
-    assert inked == [False, True, False]
+def place(made: Image.Image, tile: Image.Image) -> Box:
+    """Where a tile is on a sheet, whole."""
+    colour = np.array([*tile.getpixel((0, 0)), 255], np.uint8).view(np.uint32)
+    hit = np.asarray(made.convert("RGBA")).view(np.uint32)[..., 0] == colour
+    assert hit.sum() == tile.width * tile.height
+    (left, right), (upper, lower) = (
+        (line.argmax(), len(line) - line[::-1].argmax()) for line in (hit.any(0), hit.any(1))
+    )
+    assert (right - left, lower - upper) == tile.size
+    return left, upper, right, lower
 
 
-# Tables
+def darkest(made: Image.Image, box: Box) -> int:
+    """The least grey level in a box."""
+    return made.crop(box).convert("L").getextrema()[0]
 
 
-def table(headings: str, groups: str, text: str = "a red car") -> Image.Image:
-    columns = [Column(heading, text, {"red"}) for heading in headings]
-    tiles = [Image.new("RGB", (7, 7), RED) for _ in columns]
-    return sheet.draw_table(columns, [Row("a name", (), tiles, group) for group in groups])
+@pytest.mark.parametrize("size", [(256, 256), (32, 128), (3000, 20)])
+@pytest.mark.parametrize("count", [1, 7, 24])
+def test_all_pictures_are_whole_and_a_long_row_goes_on_below(size, count):
+    shown = tiles(count, size)
+    made = draw_sheet([Row([Tile(tile, "a label") for tile in shown], "a name", "a remark")])
+    boxes = [place(made, tile) for tile in shown]
+    assert made.width <= max(sheet.WIDE, size[0] + 300)
+    assert boxes == sorted(boxes, key=lambda box: (box[1], box[0]))
+    lines = [len(list(line)) for _, line in itertools.groupby(boxes, key=lambda box: box[1])]
+    assert sum(lines) == count and set(lines[:-1]) <= {lines[0]}
+    assert len(lines) - 1 >= lines[0] - lines[-1]  # so one fewer across would take more lines
+    columns = sorted({left for left, *_ in boxes})
+    assert all(b - a >= max(size[0], sheet.NARROW) for a, b in itertools.pairwise(columns))
+    for left, upper, right, _ in boxes:
+        assert darkest(made, (left, upper - sheet.LINE, right, upper)) < 200  # its label
 
 
-def runs_of_red(colours: list) -> list[tuple[int, int]]:
-    """(start, length) of each unbroken run."""
-    runs = []
-    for i, colour in enumerate(colours):
-        if colour == RED and runs and sum(runs[-1]) == i:
-            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
-        elif colour == RED:
-            runs.append((i, 1))
-    return runs
-
-
-def test_tiles_stand_apart_where_the_group_changes():
-    made = table("xxy", "aab")
+def test_names_stand_at_the_left_and_labels_over_their_own_pictures():
+    """A row and a column without words stay without."""
+    one, two, three, four = shown = tiles(4)
+    rows = [Row([Tile(one), Tile(two, "two")], "a name"), Row([Tile(three), Tile(four)])]
+    made = draw_sheet(rows)
+    boxes = first, second, third, fourth = [place(made, tile) for tile in shown]
+    assert first[0] == third[0] == sheet.MARGIN + sheet.NAMES + sheet.GAP
+    assert second[0] == fourth[0] == first[0] + sheet.NARROW + sheet.GAP
+    assert first[1] == second[1] < third[1] == fourth[1]
+    over = [(x, y - sheet.GAP, x + sheet.NARROW, y) for x, y, _, _ in boxes]
+    assert [darkest(made, box) < 100 for box in over] == [False, True, False, False]
+    beside = [(0, y, first[0], y + sheet.LINE) for y in (first[1], third[1])]
+    assert [darkest(made, box) < 100 for box in beside] == [True, False]
     assert made.mode == "RGB" and made.getpixel((0, 0)) == (255, 255, 255)
-    bottom, right = made.height - sheet.MARGIN - 1, made.width - sheet.MARGIN - 1
-    across = runs_of_red([made.getpixel((x, bottom)) for x in range(made.width)])
-    down = runs_of_red([made.getpixel((right, y)) for y in range(made.height)])
-    for runs in (across, down):
-        assert [length for _, length in runs] == [sheet.TILE] * 3
-        gaps = [b - a - sheet.TILE for (a, _), (b, _) in zip(runs, runs[1:], strict=False)]
-        assert gaps == [sheet.GAP, sheet.WIDE_GAP]
-    assert across[0][0] == sheet.MARGIN + sheet.LEFT
 
 
-def test_columns_and_rows_are_not_mixed_up():
-    columns, names = [Column("", text) for text in ("one", "two")], ("first", "second")
-    colours = ((RED, BLUE), (BLUE, RED))
-    rows = [
-        Row(name, (), [Image.new("RGB", (128, 128), colour) for colour in line])
-        for name, line in zip(names, colours, strict=True)
-    ]
-    made = sheet.draw_table(columns, rows)
-    x, y = made.width - sheet.MARGIN - 1, made.height - sheet.MARGIN - 1
-    next_tile = sheet.TILE + sheet.GAP
-    assert made.getpixel((x, y)) == made.getpixel((x - next_tile, y - next_tile)) == RED
-    assert made.getpixel((x - next_tile, y)) == made.getpixel((x, y - next_tile)) == BLUE
+def test_without_names_there_is_no_column_for_them():
+    (tile,) = tiles(1)
+    made = draw_sheet([Row([Tile(tile)])])
+    assert place(made, tile)[:2] == (sheet.MARGIN, sheet.MARGIN)
+    assert made.size == (sheet.NARROW + 2 * sheet.MARGIN, tile.height + 2 * sheet.MARGIN)
 
 
-def test_lines_hold_all_words_and_are_no_wider_than_they_may_be():
-    text = "two orange mushrooms and a blue house in a room"
-    font = ImageFont.load_default(13)
-    lines = sheet.wrapped(text, 13, 100)
-    assert " ".join(lines) == text and len(lines) > 2
-    assert all(font.getlength(line) <= 100 for line in lines)
-    for line, after in zip(lines, lines[1:], strict=False):  # no line ends before it is full
-        assert font.getlength(f"{line} {after.split()[0]}") > 100
-    assert sheet.wrapped("", 13, 100) == []
-    assert sheet.wrapped("a mushroom", 13, 5) == ["a", "mushroom"]
+def test_a_row_without_cells_is_a_heading():
+    one, two = tiles(2)
+    made = draw_sheet([Row([Tile(one)]), Row([], "a heading"), Row([Tile(two)])])
+    under, over = place(made, one)[3], place(made, two)[1]
+    assert over - under == sheet.LINE + 2 * sheet.GAP
+    assert darkest(made, (0, under, sheet.NAMES, over)) < 100
 
 
-def test_stressed_words_are_black_and_the_others_grey():
-    def darkest(text: str) -> int:
-        made = table("x", "a", text)
-        below_heading, above_tile = sheet.MARGIN + 19, made.height - sheet.MARGIN - sheet.TILE
-        head = made.crop((sheet.MARGIN + sheet.LEFT, below_heading, made.width, above_tile))
-        return head.convert("L").getextrema()[0]
+@pytest.mark.parametrize("text", ["counterrevolutionaries" * 3, "two red cars and a boat " * 9])
+def test_words_stay_in_their_columns(text):
+    """Those to either side, and the names' column, have none to draw."""
+    shown = tiles(3)
+    made = draw_sheet([Row([Tile(tile, text * (i == 1)) for i, tile in enumerate(shown)], ".")])
+    boxes = [place(made, tile) for tile in shown]
+    inked = [darkest(made, (x, 0, x + sheet.NARROW, y)) < 128 for x, y, _, _ in boxes]
+    assert inked == [False, True, False]
+    assert darkest(made, (0, 0, boxes[0][0], boxes[0][1])) == 255
 
-    assert darkest("red") < 40 < 90 < darkest("car")
+
+def test_a_line_is_begun_only_where_the_last_one_is_full_or_ends():
+    def height(text: str) -> int:
+        return draw_sheet([Row([Tile(tiles(1)[0], text)])]).height
+
+    lines = [height(text) - height("") for text in ("a red car", "a red\ncar", "a red car " * 5)]
+    assert lines[:2] == [sheet.LINE, 2 * sheet.LINE]
+    assert 3 * sheet.LINE <= lines[2] < 5 * sheet.LINE
 
 
-def test_a_longer_prompt_makes_room_for_itself():
-    short, long = (table("x", "a", text) for text in ("a car", "a car and " * 10 + "a dog"))
-    assert long.height > short.height and long.width == short.width
+def test_a_label_and_stressed_words_are_black_and_the_rest_of_a_remark_grey():
+    def ink(label: str, remark: str) -> int:
+        (tile,) = tiles(1)
+        made = draw_sheet([Row([Tile(tile, label, remark, {"red"})])])
+        return darkest(made, (0, 0, made.width, place(made, tile)[1]))
+
+    assert ink("car", "") < 60 and ink("", "a red car") < 60 < 90 < ink("", "a car")
+
+
+def test_a_footer_takes_the_whole_width_below_all():
+    shown = tiles(4)
+    rows = [Row([Tile(tile) for tile in shown])]
+    plain, made = draw_sheet(rows), draw_sheet(rows, "what all of these pictures have in common")
+    assert made.width == plain.width and 0 < made.height - plain.height <= sheet.LINE + sheet.GAP
+    assert darkest(made, (0, place(made, shown[0])[3], made.width, made.height)) < 150
+
+
+def test_a_sheet_too_tall_to_be_saved_is_refused():
+    rows = [Row([Tile(tile)]) for tile in tiles(1, (8, 1000))] * 15
+    assert sheet.TALL - 1000 < draw_sheet(rows).height < sheet.TALL
+    for too_many in (rows + rows[:1], rows * 1000):
+        with pytest.raises(InputError, match="more than 16000 pixels tall; ask for fewer pictures"):
+            draw_sheet(too_many)

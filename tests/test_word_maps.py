@@ -7,17 +7,16 @@ import numpy as np
 import pytest
 import torch
 from einops import rearrange
-from PIL import Image
+from PIL import Image, ImageOps
 from small import PROMPT
 
 import ptinv
-from ptinv.core.pictures import resize
 from ptinv.core.unet import UNet, UNetConfig
 from ptinv.errors import InputError
 from ptinv.methods.controls import Record
 from ptinv.methods.table import METHODS
-from ptinv.sheet import lay_out, shown_size
-from ptinv.word_maps import check_sheet, cross_levels, over, ramp
+from ptinv.sheet import Tile
+from ptinv.word_maps import SHOWN, check_sheet, cross_levels, listed, over
 
 LEVEL = 1  # the small model's only one with attention to words
 STEPS = 4
@@ -157,9 +156,9 @@ def test_words_past_the_tokens_that_the_model_reads_have_no_map(small_model, inv
     "asked, reason",
     [
         (dict(word="boat"), '"boat" is not in the prompt; its words are: a, yellow, car, on'),
-        (dict(word="car", level=0), "no attention to words at level 0; there is at 1"),
-        (dict(word="car", steps=[0]), "no step 0; there are 1 to 3"),
-        (dict(word="car", steps=[3, 4]), "no step 4; there are 1 to 3"),
+        (dict(word="car", level=0), "no maps of words at level 0, only at 1"),
+        (dict(word="car", steps=[0]), "no maps of words at step 0, only at 1 to 3"),
+        (dict(word="car", steps=[3, 4]), "no maps of words at step 4, only at 1 to 3"),
         (dict(word="car", steps=[]), "no step is named"),
     ],
 )
@@ -172,7 +171,7 @@ def test_a_map_that_does_not_exist_is_refused_naming_those_that_do(found, asked,
     "prompt, options, reason",
     [
         (" ", {}, "the prompt is empty"),
-        (PROMPT, dict(levels=[0, 1]), "no attention to words at level 0; there is at 1"),
+        (PROMPT, dict(levels=[0, 1]), "no maps of words at level 0, only at 1"),
         (PROMPT, dict(levels=[]), "no level is named"),
         (PROMPT, dict(steps=3, encode_ratio=0.1), "leaves none of the 3 steps"),
         (PROMPT, dict(steps=0), "steps must be"),
@@ -207,8 +206,8 @@ def brightness(picture):
 
 
 def test_more_heat_is_brighter_and_the_most_is_brightest():
-    steps = ramp(torch.linspace(0, 1, 65)[None])[0] @ torch.tensor([0.299, 0.587, 0.114])
-    assert (steps.diff() > 0).all()
+    steps = brightness(over(Image.new("RGB", (65, 1)), torch.linspace(0, 1, 65)[None]))[0]
+    assert (np.diff(steps) > 0).all()
     rising = torch.arange(10.0).expand(6, 10)
     row = brightness(over(GREY, rising))[12]
     assert (np.diff(row) >= 0).all() and row[-1] > row[0] + 100
@@ -228,21 +227,28 @@ def test_where_the_map_is_zero_the_picture_is_left_in_dim_grey(picture):
     assert np.corrcoef(pixels[..., 0].ravel(), original.ravel())[0, 1] > 0.99
 
 
-def test_each_strip_shows_every_word_at_its_own_steps(found, picture):
-    at = [[3], [1, 2]]
-    made, shown = found.draw(at), resize(picture, shown_size(picture.size))
-    corners, _ = lay_out(shown.size, len(found.words) + 1, len(at))
-    for steps, places in zip(at, corners, strict=True):
-        maps = [over(shown, found.of(word, LEVEL, steps)) for word in found.words]
-        for (x, y), wanted in zip(places, [shown, *maps], strict=True):
-            box = (x, y, x + shown.width, y + shown.height)
-            assert made.crop(box).tobytes() == wanted.tobytes()
+def test_each_row_shows_every_word_at_its_own_steps(found, picture):
+    shown = ImageOps.contain(picture, SHOWN)
+    for steps, said in [([3], "step 3 of 3"), ([2, 1], "mean of steps 1 to 2 of 3")]:
+        row = found.row(LEVEL, steps)
+        assert row.tiles[0] == Tile(shown, "the picture")
+        assert [tile.label for tile in row.tiles[1:]] == PROMPT.split()
+        for tile, word in zip(row.tiles[1:], found.words, strict=True):
+            heat = found.of(word, LEVEL, steps)
+            assert tile.picture.tobytes() == over(shown, heat).tobytes()
+            assert tile.remark == f"max {heat.max():.1%}"
+        assert (row.name, row.remark) == ("level 1 (10 x 7)", said)
 
 
-def test_each_level_and_each_of_the_steps_has_a_strip_and_many_words_take_more_lines(
+def test_numbers_are_listed_as_a_range_where_none_is_left_out():
+    told = {"1 to 40": range(1, 41), "1 to 3": [3, 1, 2], "7": [7], "2, 4": [2, 4], "2, 2": [2, 2]}
+    assert {listed(numbers): numbers for numbers in told.values()} == told
+
+
+def test_each_level_and_each_of_the_steps_has_a_row_and_many_words_take_more_lines(
     small_model, inversion, found
 ):
-    heights = [found.draw([[1]] * strips).height for strips in (1, 2, 3)]
+    heights = [found.draw([[1]] * rows).height for rows in (1, 2, 3)]
     assert heights[1] - heights[0] == heights[2] - heights[1] > 100
     twice = replace(found, maps={1: found.maps[LEVEL], 2: found.maps[LEVEL]})
     assert twice.draw([[3], [1, 2]]).height == found.draw([[1]] * 4).height
@@ -250,8 +256,13 @@ def test_each_level_and_each_of_the_steps_has_a_strip_and_many_words_take_more_l
     assert many.draw().height > found.draw().height
 
 
-def test_a_sheet_too_tall_to_be_saved_is_refused(found):
-    check_sheet((256, 256), 6, 48)
-    for too_many in [lambda: check_sheet((256, 256), 6, 49), lambda: found.draw([[1]] * 99)]:
-        with pytest.raises(InputError, match="pixels tall and may be 16000; ask for fewer"):
+def test_a_sheet_too_tall_to_be_saved_is_refused_beforehand(found, picture):
+    found, most = replace(found, words=found.words[:1]), 72
+    check_sheet(picture, found.words, most)
+    assert found.draw([[1]] * most).height < 16_383  # WebP's limit
+    for too_many in (
+        lambda: check_sheet(picture, found.words, most + 1),
+        lambda: found.draw([[1]] * (most + 1)),
+    ):
+        with pytest.raises(InputError, match="more than 16000 pixels tall; ask for fewer"):
             too_many()

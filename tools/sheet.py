@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from evaluate import table
 from PIL import Image
+from PIL.ImageOps import contain
 from world.cells import Cell, Edit, Way, cells_of, edit_of
 from world.edits import edits as benchmark
 from world.scenes import Scene
@@ -29,7 +30,7 @@ from ptinv.errors import InputError
 from ptinv.methods.table import METHODS, find
 from ptinv.metrics import psnr
 from ptinv.settings import check
-from ptinv.sheet import Column, Row, draw_table
+from ptinv.sheet import Row, Tile, draw_sheet
 from ptinv.storage.files import replacing
 from ptinv.storage.pictures import FORMATS, check_output
 
@@ -45,6 +46,7 @@ VARIANTS = (
 THINGS = {"colour": (1, 2), "object": (1, 2), "background": (1, 2), "all": (2, 3)}
 UNCHANGED, CEILING = "the input as it is", "the true edit through the VAE"
 HEADINGS = {"all": "all of a kind"}
+SHOWN = (128, 128)  # pixels that a picture on the sheet has at most
 LIMIT = 1_200_000  # bytes, of a WebP or JPEG
 
 
@@ -106,23 +108,24 @@ def drawn(
     measures: dict[str, list[float]],
 ) -> Image.Image:
     """The sheet: the inputs and the true edits, then the methods, with their figures."""
-    columns = [
-        Column(HEADINGS.get(edit.kind, edit.kind), edit.target, emphasised(edit)) for edit in edits
+    inputs = [
+        Tile(contain(edit.picture, SHOWN), HEADINGS.get(edit.kind, edit.kind), edit.target, new)
+        for edit, new in zip(edits, map(emphasised, edits), strict=True)
     ]
-    near, far = "{:.1f} dB to the true edit", "{:.1f} dB to the input elsewhere"
+    truths = [Tile(contain(edit.truth, SHOWN)) for edit in edits]
     nothing, ceiling = measures[UNCHANGED][0], measures[CEILING][0]
-    coded = f"{ceiling:.1f} dB through the VAE"
     rows = [
-        Row("the input", (near.format(nothing),), [edit.picture for edit in edits]),
-        Row("the true edit", (coded,), [edit.truth for edit in edits]),
+        Row(inputs, "the input", f"{nothing:.1f} dB to the true edit"),
+        Row(truths, "the true edit", f"{ceiling:.1f} dB through the VAE"),
+        Row([], "the methods"),
     ]
     for way in ways:
         to_truth, to_input, _ = measures[way.label]
-        notes = (near.format(to_truth), far.format(to_input))
-        notes += ("needs the source text",) if find(way.method).needs_source else ()
-        pictures = [cell.picture for cell in cells[way.label]]
-        rows.append(Row(way.label, notes, pictures, group=1))
-    return draw_table(columns, rows)
+        notes = f"{to_truth:.1f} dB to the true edit\n{to_input:.1f} dB to the input elsewhere"
+        notes += "\nneeds the source text" if find(way.method).needs_source else ""
+        made = [Tile(contain(cell.picture, SHOWN)) for cell in cells[way.label]]
+        rows.append(Row(made, way.label, notes))
+    return draw_sheet(rows)
 
 
 def emphasised(edit: Edit) -> set[str]:

@@ -108,11 +108,11 @@ def attention(args: Namespace) -> None:
     settings = word_maps.settings_of_maps(picture, **given)
     count = len(schedule(settings.steps, settings.encode_ratio))
     for steps in args.at or []:
-        word_maps.check_steps(steps, count)
+        word_maps.check_maps("step", steps, range(1, count + 1))
     model = _load(args)
-    size = picture.picture.size if isinstance(picture, Inversion) else picture.size
-    strips = len(set(args.levels or [0])) * len(args.at or [0])
-    word_maps.check_sheet(size, len(read(model.tokenizer, args.prompt)), strips)
+    image = picture.picture if isinstance(picture, Inversion) else picture
+    rows = len(set(args.levels or [0])) * len(args.at or [0])
+    word_maps.check_sheet(image, read(model.tokenizer, args.prompt), rows)
     how = picture, args.prompt, args.levels, _progress(args)
     maps = word_maps.attention_maps(model, *how, **given)
     pictures.save_picture(maps.draw(args.at), output)

@@ -173,7 +173,7 @@ COMMANDS = {
          *MODEL, NO_MASK, *group(ATTENTION)]),
     "attention": ("draw where in a picture each word of a prompt looks",
         """Draws the cross-attention of every word over the picture. Each map is relative to its
-        own maximum, which is written beside the word, so a weak map looks as bright as a strong
+        own maximum, which is written below the word, so a weak map looks as bright as a strong
         one. Little words often show the noun before them, since CLIP's text model reads from left
         to right. Steps are counted from the picture: 1 is next to it, T' (40 by default) is the
         noisiest; the maps of a range are averaged. Nothing is edited: the picture is inverted

@@ -46,8 +46,8 @@ def test_a_picture_of_any_shape_has_its_maps_drawn(here, size):
 EARLY = [  # before any model is opened
     (["attention", "picture.png", " "], "the prompt is empty"),
     (["attention", "notes.txt", PROMPT], "notes.txt"),
-    ([*ATTENTION, "--at", "4"], "no step 4; there are 1 to 3"),
-    ([*ATTENTION, "--at", "1-999999999"], "no step 4; there are 1 to 3"),
+    ([*ATTENTION, "--at", "4"], "no maps of words at step 4, only at 1 to 3"),
+    ([*ATTENTION, "--at", "1-999999999"], "no maps of words at step 4, only at 1"),
     ([*ATTENTION, "--at", "1,,2"], "is not steps, such as"),
     ([*ATTENTION, "--at", "9" * 5000], "is not steps, such as"),
     ([*ATTENTION, "--levels", "fine"], "is not levels, such as"),
@@ -58,7 +58,7 @@ EARLY = [  # before any model is opened
     ([*ATTENTION, "--eta", "1"], "--eta"),
 ]
 LATER = [  # before any long work
-    ([*ATTENTION, "--levels", "1,0"], "no attention to words at level 0; there is at 1"),
+    ([*ATTENTION, "--levels", "1,0"], "no maps of words at level 0, only at 1"),
     ([*ATTENTION, "--at", ",".join(["1"] * 99)], "pixels tall"),
 ]
 

@@ -8,7 +8,7 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageFilter
 from world.grounds import BACKGROUNDS
 from world.scenes import (
     SIDE,
@@ -22,6 +22,7 @@ from world.scenes import (
 )
 from world.things import COLOURS, KINDS
 
+from ptinv.sheet import Row, Tile, draw_sheet
 from ptinv.storage.files import replacing
 
 EDITS = ("colour", "object", "background", "all")
@@ -98,21 +99,10 @@ def write_benchmark(out: Path, count: int, split: str, seed: int) -> None:
 
 
 def sheet(count: int, split: str, seed: int, columns: int = 8) -> Image.Image:
-    """Scenes side by side, each over its caption."""
-    width, height, rows = SIDE + 8, SIDE + 28, -(-count // columns)
-    page = Image.new("RGB", (columns * width + 8, rows * height + 8), "white")
-    pen = ImageDraw.Draw(page)
+    """Scenes side by side, each under its caption. Raises InputError if they are too many."""
+    tiles = []
     for i in range(count):
         rng = split_rng(split, seed, i)
         scene = random_scene(rng)
-        x, y = 8 + i % columns * width, 8 + i // columns * height
-        page.paste(draw(scene), (x, y))
-        for line, text in enumerate(_two_lines(caption(scene, rng))):
-            pen.text((x, y + SIDE + 1 + 10 * line), text, "black", font_size=9)
-    return page
-
-
-def _two_lines(text: str) -> tuple[str, str]:
-    words = text.split()
-    cut = min(range(len(words) + 1), key=lambda i: abs(len(" ".join(words[:i])) - len(text) / 2))
-    return " ".join(words[:cut]), " ".join(words[cut:])
+        tiles.append(Tile(draw(scene), caption(scene, rng)))
+    return draw_sheet([Row(tiles[i : i + columns]) for i in range(0, count, columns)])
