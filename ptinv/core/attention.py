@@ -1,4 +1,4 @@
-"""Attention, the one place where an edit can look at it or change it, and the layers around it.
+"""Attention, and the one place where an edit can look at it or change it.
 
 Without a control the layers use the fused kernel, which never writes the probabilities down: at
 64×64 those of self-attention are 8 · 4096² numbers a picture, half a gigabyte. With a control, the
@@ -10,10 +10,7 @@ Shapes: b batch, p pixels of the map (height · width), n tokens attended to (pi
 self-attention, the prompt's in cross-attention), h heads, d channels a head.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal, Protocol
 
 import torch.nn.functional as F
@@ -74,68 +71,3 @@ class Attention(nn.Module):
         else:
             out = F.scaled_dot_product_attention(q, k, v)
         return self.to_out(rearrange(out, "b h p d -> b p (h d)"))
-
-
-def chain(**layers: nn.Module) -> nn.Sequential:
-    """Layers one after the other, by names that make the checkpoint's tensor names."""
-    return nn.Sequential(OrderedDict(layers))
-
-
-class GEGLU(nn.Module):
-    """A linear layer to twice the width, one half gating the other: a feature can switch another
-    off, which no pointwise activation can (arXiv 2002.05202)."""
-
-    def __init__(self, cin: int, cout: int):
-        super().__init__()
-        self.proj = nn.Linear(cin, 2 * cout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.proj(x).chunk(2, dim=-1)
-        return value * F.gelu(gate)
-
-
-class TransformerBlock(nn.Module):
-    """Self-attention among pixels, cross-attention to the prompt, MLP, each around a skip."""
-
-    def __init__(self, channels: int, context_channels: int, heads: int):
-        super().__init__()
-        self.norm1 = nn.LayerNorm(channels)
-        self.attn1 = Attention(channels, channels, heads)
-        self.norm2 = nn.LayerNorm(channels)
-        self.attn2 = Attention(channels, context_channels, heads)
-        self.norm3 = nn.LayerNorm(channels)
-        mlp = GEGLU(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)
-        self.ff = chain(net=nn.Sequential(*mlp))  # slot 1 was dropout; it keeps the numbering
-
-    def forward(
-        self, x: Tensor, context: Tensor, control: Control | None, place: Callable[[str], Place]
-    ) -> Tensor:
-        h = self.norm1(x)
-        x = x + self.attn1(h, h, control, place("self"))
-        x = x + self.attn2(self.norm2(x), context, control, place("cross"))
-        return x + self.ff(self.norm3(x))
-
-
-class SpatialTransformer(nn.Module):
-    """Lays a feature map out as a sequence of pixels for a transformer block, and back."""
-
-    def __init__(
-        self, channels: int, context_channels: int, heads: int, groups: int, part: str, level: int
-    ):
-        super().__init__()
-        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
-        self.proj_in = nn.Conv2d(channels, channels, 1)
-        self.transformer_blocks = nn.ModuleList(
-            [TransformerBlock(channels, context_channels, heads)]
-        )
-        self.proj_out = nn.Conv2d(channels, channels, 1)
-        self.place = partial(Place, part=part, level=level)
-
-    def forward(self, x: Tensor, context: Tensor, control: Control | None) -> Tensor:
-        """(b, c, h, w) and (b, n, c') -> (b, c, h, w)."""
-        height, width = x.shape[-2:]
-        h = rearrange(self.proj_in(self.norm(x)), "b c h w -> b (h w) c")
-        place = partial(self.place, height=height, width=width)
-        for block in self.transformer_blocks:
-            h = block(h, context, control, place)
-        return x + self.proj_out(rearrange(h, "b (h w) c -> b c h w", h=height))

@@ -8,13 +8,17 @@ timestep, `time`, `b 4c`. `UNet.forward` gives those of sd-v1-4 from end to end.
 """
 
 import math
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
-from .attention import Control, SpatialTransformer, chain
+from .attention import Attention, Control, Place
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,11 @@ class UNetConfig:
         return min(levels, key=lambda level: abs(math.log2(self.trained_size / 2**level / 16)))
 
 
+def chain(**layers: nn.Module) -> nn.Sequential:
+    """Layers one after the other, by names that make the checkpoint's tensor names."""
+    return nn.Sequential(OrderedDict(layers))
+
+
 def timestep_embedding(t: Tensor, channels: int) -> Tensor:
     """Sinusoids of timesteps, (b,) -> (b, channels): cosines first, periods 2π to almost 20000π.
 
@@ -50,16 +59,14 @@ def timestep_embedding(t: Tensor, channels: int) -> Tensor:
 
 
 class ResnetBlock(nn.Module):
-    """Two 3×3 convolutions around a skip connection; between them the embedded timestep is added,
-    of `time_channels`, unless there is none (None), as in the VAE."""
+    """Two 3×3 convolutions inside a skip connection; between them the embedded timestep is added,
+    of `time_channels`, unless there is none (0), as in the VAE."""
 
-    def __init__(
-        self, cin: int, cout: int, groups: int, eps: float, time_channels: int | None = None
-    ):
+    def __init__(self, cin: int, cout: int, groups: int, eps: float, time_channels: int = 0):
         super().__init__()
         self.norm1 = nn.GroupNorm(groups, cin, eps=eps)
         self.conv1 = nn.Conv2d(cin, cout, 3, padding=1)
-        if time_channels is not None:
+        if time_channels:
             self.time_emb_proj = nn.Linear(time_channels, cout)
         self.norm2 = nn.GroupNorm(groups, cout, eps=eps)
         self.conv2 = nn.Conv2d(cout, cout, 3, padding=1)
@@ -79,90 +86,90 @@ def upsample(channels: int) -> nn.Module:
     return chain(repeat=repeat, conv=nn.Conv2d(channels, channels, 3, padding=1))
 
 
-def resnet(cin: int, cout: int, config: UNetConfig) -> ResnetBlock:
-    return ResnetBlock(cin, cout, config.groups, 1e-5, 4 * config.channels[0])
+class GEGLU(nn.Module):
+    """A linear layer to twice the width, one half gating the other: a feature can switch another
+    off, which no pointwise activation can (arXiv 2002.05202)."""
+
+    def __init__(self, cin: int, cout: int):
+        super().__init__()
+        self.proj = nn.Linear(cin, 2 * cout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        return value * F.gelu(gate)
 
 
-def transformer(channels: int, config: UNetConfig, part: str, level: int) -> SpatialTransformer:
-    heads, groups = config.heads, config.groups
-    return SpatialTransformer(channels, config.context_channels, heads, groups, part, level)
+class TransformerBlock(nn.Module):
+    """Self-attention among pixels, cross-attention to the prompt, MLP, each around a skip."""
+
+    def __init__(self, channels: int, config: UNetConfig):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn1 = Attention(channels, channels, config.heads)
+        self.norm2 = nn.LayerNorm(channels)
+        self.attn2 = Attention(channels, config.context_channels, config.heads)
+        self.norm3 = nn.LayerNorm(channels)
+        mlp = GEGLU(channels, 4 * channels), nn.Identity(), nn.Linear(4 * channels, channels)
+        self.ff = chain(net=nn.Sequential(*mlp))  # slot 1 was dropout; it keeps the numbering
+
+    def forward(
+        self, x: Tensor, context: Tensor, control: Control | None, place: Callable[[str], Place]
+    ) -> Tensor:
+        """(b, p, c) and (b, n, d) -> (b, p, c)."""
+        h = self.norm1(x)
+        x = x + self.attn1(h, h, control, place("self"))
+        x = x + self.attn2(self.norm2(x), context, control, place("cross"))
+        return x + self.ff(self.norm3(x))
+
+
+class SpatialTransformer(nn.Module):
+    """Lays a feature map out as a sequence of pixels for a transformer block, and back."""
+
+    def __init__(self, channels: int, part: str, level: int, config: UNetConfig):
+        super().__init__()
+        self.part, self.level = part, level
+        self.norm = nn.GroupNorm(config.groups, channels, eps=1e-6)
+        self.proj_in = nn.Conv2d(channels, channels, 1)
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, config)])
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor, context: Tensor, control: Control | None) -> Tensor:
+        """(b, c, h, w) and (b, n, d) -> (b, c, h, w)."""
+        height, width = x.shape[-2:]
+        place = partial(Place, part=self.part, level=self.level, height=height, width=width)
+        h = rearrange(self.proj_in(self.norm(x)), "b c h w -> b (h w) c")
+        h = self.transformer_blocks[0](h, context, control, place)
+        return x + self.proj_out(rearrange(h, "b (h w) c -> b c h w", h=height))
 
 
 class Block(nn.Module):
-    """One level of the UNet: residual blocks, each followed by attention if the level attends."""
+    """Residual blocks at one size, each followed by attention if the level attends (in the middle,
+    only the first); then what halves the map on the way down, or doubles it on the way up."""
 
-    def __init__(self, widths: list[tuple[int, int]], level: int, part: str, config: UNetConfig):
+    def __init__(self, part: str, level: int, widths: list[tuple[int, int]], config: UNetConfig):
         super().__init__()
-        self.resnets = nn.ModuleList(resnet(cin, cout, config) for cin, cout in widths)
-        attending = widths if config.attends[level] else []
-        self.attentions = nn.ModuleList(
-            transformer(cout, config, part, level) for _, cout in attending
+        time_channels, out = 4 * config.channels[0], widths[-1][1]
+        self.resnets = nn.ModuleList(
+            ResnetBlock(cin, cout, config.groups, 1e-5, time_channels) for cin, cout in widths
         )
+        attending = widths if config.attends[level] else []
+        attending = widths[:1] if part == "mid" else attending
+        self.attentions = nn.ModuleList(
+            SpatialTransformer(cout, part, level, config) for _, cout in attending
+        )
+        self.downsamplers, self.upsamplers = nn.ModuleList(), nn.ModuleList()
+        if part == "down" and level < len(config.channels) - 1:
+            conv = nn.Conv2d(out, out, 3, stride=2, padding=1)
+            self.downsamplers.append(chain(conv=conv))
+        if part == "up" and level > 0:
+            self.upsamplers.append(upsample(out))
 
-    def layer(
+    def forward(
         self, i: int, x: Tensor, time: Tensor, context: Tensor, control: Control | None
     ) -> Tensor:
+        """Residual block i and its attention; `UNet.forward` goes through all of them."""
         x = self.resnets[i](x, time)
-        return self.attentions[i](x, context, control) if self.attentions else x
-
-
-class DownBlock(Block):
-    """One level on the way down; returns every map that it makes, for the way up."""
-
-    def __init__(self, level: int, config: UNetConfig):
-        c = config.channels
-        cin, cout = c[max(level - 1, 0)], c[level]
-        widths = [(cin, cout)] + [(cout, cout)] * (config.layers - 1)
-        super().__init__(widths, level, "down", config)
-        last = level == len(c) - 1
-        halve = [] if last else [chain(conv=nn.Conv2d(cout, cout, 3, stride=2, padding=1))]
-        self.downsamplers = nn.ModuleList(halve)
-
-    def forward(
-        self, x: Tensor, time: Tensor, context: Tensor, control: Control | None
-    ) -> list[Tensor]:
-        skips = []
-        for i in range(len(self.resnets)):
-            x = self.layer(i, x, time, context, control)
-            skips.append(x)
-        for halve in self.downsamplers:
-            x = halve(x)
-            skips.append(x)
-        return skips
-
-
-class UpBlock(Block):
-    """One level on the way up; each residual block takes a map from the way down beside its own."""
-
-    def __init__(self, level: int, config: UNetConfig):
-        c = config.channels
-        below, here, above = c[min(level + 1, len(c) - 1)], c[level], c[max(level - 1, 0)]
-        skips = [here] * config.layers + [above]  # the last is what entered this level
-        inputs = [below] + [here] * config.layers
-        widths = [(x + skip, here) for x, skip in zip(inputs, skips, strict=True)]
-        super().__init__(widths, level, "up", config)
-        self.upsamplers = nn.Sequential(*([upsample(here)] if level > 0 else []))
-
-    def forward(
-        self, x: Tensor, skips: list[Tensor], time: Tensor, context: Tensor, control: Control | None
-    ) -> Tensor:
-        for i in range(len(self.resnets)):
-            x = self.layer(i, torch.cat([x, skips.pop()], dim=1), time, context, control)
-        return self.upsamplers(x)
-
-
-class MidBlock(nn.Module):
-    """The coarsest level: residual, attention, residual."""
-
-    def __init__(self, config: UNetConfig):
-        super().__init__()
-        c, level = config.channels[-1], len(config.channels) - 1
-        self.resnets = nn.ModuleList(resnet(c, c, config) for _ in range(2))
-        self.attentions = nn.ModuleList([transformer(c, config, "mid", level)])
-
-    def forward(self, x: Tensor, time: Tensor, context: Tensor, control: Control | None) -> Tensor:
-        x = self.attentions[0](self.resnets[0](x, time), context, control)
-        return self.resnets[1](x, time)
+        return self.attentions[i](x, context, control) if i < len(self.attentions) else x
 
 
 class UNet(nn.Module):
@@ -171,14 +178,23 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig):
         super().__init__()
         self.config = config
-        c, wide, levels = config.channels, 4 * config.channels[0], range(len(config.channels))
+        c, layers, wide = config.channels, config.layers, 4 * config.channels[0]
         self.conv_in = nn.Conv2d(config.latent_channels, c[0], 3, padding=1)
         self.time_embedding = chain(
             linear_1=nn.Linear(c[0], wide), silu=nn.SiLU(), linear_2=nn.Linear(wide, wide)
         )
-        self.down_blocks = nn.ModuleList(DownBlock(level, config) for level in levels)
-        self.mid_block = MidBlock(config)
-        self.up_blocks = nn.ModuleList(UpBlock(level, config) for level in reversed(levels))
+        finer, coarser = (c[0], *c[:-1]), (*c[1:], c[-1])  # the levels beside each, or itself
+        self.down_blocks = nn.ModuleList()
+        for level, here in enumerate(c):
+            widths = [(finer[level], here)] + [(here, here)] * (layers - 1)
+            self.down_blocks.append(Block("down", level, widths, config))
+        self.mid_block = Block("mid", len(c) - 1, [(c[-1], c[-1])] * 2, config)
+        self.up_blocks = nn.ModuleList()
+        for level, here in reversed([*enumerate(c)]):
+            inputs = [coarser[level]] + [here] * layers
+            skips = [here] * layers + [finer[level]]  # the last is what entered this level
+            widths = [(x + skip, here) for x, skip in zip(inputs, skips, strict=True)]
+            self.up_blocks.append(Block("up", level, widths, config))
         self.conv_norm_out = nn.GroupNorm(config.groups, c[0], eps=1e-5)
         self.conv_out = nn.Conv2d(c[0], config.latent_channels, 3, padding=1)
 
@@ -206,15 +222,24 @@ class UNet(nn.Module):
         dtype = self.conv_in.weight.dtype
         t = torch.as_tensor(t, device=z.device).expand(z.shape[0])
         time = self.time_embedding(timestep_embedding(t, self.config.channels[0]).to(dtype))
-        context = context.to(dtype)
+        given = time, context.to(dtype), control
 
         # The way down sees ever more of the picture and ever less exactly where. Noise must be
         # predicted to the cell, so the way up takes back each map of its own size, last one first.
         x = self.conv_in(z.to(dtype))
         skips = [x]
         for block in self.down_blocks:
-            skips += block(skips[-1], time, context, control)
-        x = self.mid_block(skips[-1], time, context, control)
+            for i in range(len(block.resnets)):
+                x = block(i, x, *given)
+                skips.append(x)
+            for halve in block.downsamplers:
+                x = halve(x)
+                skips.append(x)
+        for i in range(len(self.mid_block.resnets)):
+            x = self.mid_block(i, x, *given)
         for block in self.up_blocks:
-            x = block(x, skips, time, context, control)
+            for i in range(len(block.resnets)):
+                x = block(i, torch.cat([x, skips.pop()], dim=1), *given)
+            for double in block.upsamplers:
+                x = double(x)
         return self.conv_out(F.silu(self.conv_norm_out(x))).to(z.dtype)

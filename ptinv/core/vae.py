@@ -15,8 +15,8 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from .attention import Attention, chain
-from .unet import ResnetBlock, upsample
+from .attention import Attention
+from .unet import ResnetBlock, chain, upsample
 
 EPS = 1e-6  # of every normalisation here; most of the UNet's have 1e-5
 
@@ -62,17 +62,13 @@ class MidBlock(nn.Module):
         return self.resnets[1](self.attentions[0](self.resnets[0](x)))
 
 
-class Level(nn.Module):
+def level(widths: list[int], groups: int, halve: bool = False, double: bool = False) -> nn.Module:
     """Residual blocks at one size; then the map is halved (encoder), doubled (decoder) or left."""
-
-    def __init__(self, widths: list[int], groups: int, halve: bool = False, double: bool = False):
-        super().__init__()
-        self.resnets = nn.Sequential(*(ResnetBlock(a, b, groups, EPS) for a, b in pairwise(widths)))
-        self.downsamplers = nn.Sequential(*([downsample(widths[-1])] if halve else []))
-        self.upsamplers = nn.Sequential(*([upsample(widths[-1])] if double else []))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.upsamplers(self.downsamplers(self.resnets(x)))
+    return chain(
+        resnets=nn.Sequential(*(ResnetBlock(a, b, groups, EPS) for a, b in pairwise(widths))),
+        downsamplers=nn.Sequential(*([downsample(widths[-1])] if halve else [])),
+        upsamplers=nn.Sequential(*([upsample(widths[-1])] if double else [])),
+    )
 
 
 def encoder(config: VAEConfig) -> nn.Module:
@@ -82,7 +78,7 @@ def encoder(config: VAEConfig) -> nn.Module:
     """
     c, g = config.channels, config.groups
     levels = (
-        Level([cin] + [cout] * config.layers, g, halve=i < len(c) - 1)
+        level([cin] + [cout] * config.layers, g, halve=i < len(c) - 1)
         for i, (cin, cout) in enumerate(pairwise((c[0], *c)))
     )
     return chain(
@@ -102,7 +98,7 @@ def decoder(config: VAEConfig) -> nn.Module:
     """
     c, g = config.channels[::-1], config.groups
     levels = (
-        Level([cin] + [cout] * (config.layers + 1), g, double=i < len(c) - 1)
+        level([cin] + [cout] * (config.layers + 1), g, double=i < len(c) - 1)
         for i, (cin, cout) in enumerate(pairwise((c[0], *c)))
     )
     return chain(
