@@ -20,15 +20,13 @@ from torch import Tensor
 TRAIN_STEPS = 1000
 
 
-def alphas_cumprod(
-    train_steps: int = TRAIN_STEPS, beta_start: float = 0.00085, beta_end: float = 0.012
-) -> Tensor:
-    """ᾱ_t of the "scaled linear" schedule of Stable Diffusion v1: √β grows linearly. Shape (1000,).
+def alphas_cumprod() -> Tensor:
+    """ᾱ_t of the "scaled linear" schedule of Stable Diffusion v1, shape (1000,), float32.
 
-    Each training step t leaves 1 - β_t of the energy, so ᾱ_t is their product: 0.999 at t = 0,
-    0.0047 at t = 999. Computed in float64 and rounded once, to float32.
+    √β grows linearly. Each training step t leaves 1 - β_t of the energy, so ᾱ_t is their product:
+    0.999 at t = 0, 0.0047 at t = 999. Computed in float64 and rounded once.
     """
-    betas = torch.linspace(beta_start**0.5, beta_end**0.5, train_steps, dtype=torch.float64) ** 2
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, TRAIN_STEPS, dtype=torch.float64) ** 2
     return torch.cumprod(1 - betas, dim=0).float()
 
 
@@ -72,10 +70,8 @@ def schedule(steps: int, encode_ratio: float = 1.0) -> list[Timestep]:
     if not 0 <= encode_ratio <= 1:
         raise ValueError(f"the encode ratio must be from 0 to 1, not {encode_ratio}")
     visited = timesteps(steps)[::-1][: round(encode_ratio * steps)]
-    table = alphas_cumprod().tolist()
-    before = [0, *visited][: len(visited)]
-    pairs = enumerate(zip(visited, before, strict=True), start=1)
-    return [Timestep(k, t, table[t], table[t_prev]) for k, (t, t_prev) in pairs]
+    alphas = alphas_cumprod()[[0, *visited]].tolist()  # ᾱ at z_0, z_1 … z_T'
+    return [Timestep(k, t, alphas[k], alphas[k - 1]) for k, t in enumerate(visited, start=1)]
 
 
 def _scales(alpha: float | Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

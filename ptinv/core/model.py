@@ -109,7 +109,8 @@ def load(
     """
     folder, device = Path(folder), torch.device(device)
     said = (json.loads((folder / part / "config.json").read_bytes()) for part in WEIGHTS)
-    parts = networks(configs := configs_of(*said))
+    configs = configs_of(*said)
+    parts = networks(configs)
     for part, network in parts.items():
         with safe_open(folder / part / WEIGHTS[part], framework="pt") as file:
             # sd-v1-4's text encoder also holds position_ids, the numbers 0 … 76: no weights

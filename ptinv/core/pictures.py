@@ -29,7 +29,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         # Older Pillows open a 16-bit PNG as mode I.
         sixteen = upright.mode.startswith("I;16") or image.format == "PNG"
         upright = _to_8_bit(np.asarray(upright), sixteen)
-    if upright.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in upright.info:
+    if upright.has_transparency_data:
         upright = upright.convert("LA") if upright.mode == "La" else upright  # its only way out
         upright = upright.convert("RGBA")
         white = Image.new("RGBA", upright.size, "white")

@@ -18,7 +18,7 @@ Adam is made anew at each timestep; the loss is the mean over the latent. With N
 β·g / (|g| + 10⁻⁸): most numbers of c move by nearly β, and only their gradient's sign decides.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Literal, NamedTuple
@@ -31,26 +31,20 @@ from ..errors import not_finite
 from . import ddim
 from .ddim import Timestep
 from .model import StableDiffusion
-from .sampling import Condition, Step, constant, invert, last, sample
+from .sampling import Condition, Schedule, Step, constant, invert, last, sample
 
 Side = Literal["null", "cond"]
 Land = Callable[[Tensor], Tensor]  # an embedding -> where the guided step lands with it
 
 
 def ddim_inversion(
-    model: StableDiffusion,
-    z0: Tensor,
-    schedule: Iterable[Timestep],
-    condition: Condition | None = None,
-    guidance: float = 0.0,
+    model: StableDiffusion, z0: Tensor, schedule: Schedule, condition: Condition, guidance: float
 ) -> Tensor:
     """z_0 (b, c, h, w) -> the trajectory z*_0 … z*_T' as (T'+1, b, c, h, w).
 
-    The paper inverts without a prompt (ω = 0), so that it serves every later prompt. With a
-    condition and any ω it is what Table 1 varies. Raises FloatingPointError if it is not finite.
+    The paper inverts without a prompt (ω = 0), so that it serves every later prompt; another ω is
+    what its Table 1 varies. Raises FloatingPointError if the trajectory is not finite.
     """
-    if condition is None:
-        condition = constant(*2 * [model.embed("")])
     steps = invert(model, z0, schedule, condition, guidance)
     trajectory = torch.stack([z0, *(step.z for step in steps)])
     if not trajectory.isfinite().all():
@@ -100,27 +94,11 @@ def gradient(land: Land, c: Tensor, pivot: Tensor, scale: float) -> tuple[Tensor
     raise not_finite("the tuning")
 
 
-def descend(
-    land: Land, c: Tensor, pivot: Tensor, n: int, lr: float, enough: float, scale: float
-) -> tuple[Tensor, float]:
-    """The inner loop of Algorithm 1, Eqs. 7-8: c (b, 77, d) so that land(c) is nearer to the pivot.
-
-    Also returns the scale that served the gradient. Raises as `gradient`.
-    """
-    c = c.detach().clone().requires_grad_()
-    adam = torch.optim.Adam([c], lr=lr)
-    for _ in range(n):  # N times
-        c.grad, loss, scale = gradient(land, c, pivot, scale)  # ∇_c ‖z*_{t-1} - z̄_{t-1}‖²
-        adam.step()  # c moves downhill, most of its numbers by about β
-        if loss.max() < enough:
-            break
-    return c.detach(), scale
-
-
+@torch.no_grad()  # but for `gradient`
 def tune(
     model: StableDiffusion,
     trajectory: Tensor,
-    schedule: Iterable[Timestep],
+    schedule: Schedule,
     start: Tensor,
     other: Tensor,
     *,
@@ -140,18 +118,22 @@ def tune(
     stop_below·(1 + 2i). Raises FloatingPointError if the numbers are not finite.
     """
     z = trajectory[-1]  # z̄_T' = z*_T'
-    other, c = other.expand(len(z), -1, -1), start.detach().expand(len(z), -1, -1)
+    other, c = other.expand(len(z), -1, -1), start.expand(len(z), -1, -1)
     scale = 2.0**12 if model.dtype == torch.float16 else 1.0  # see `gradient`
     embeddings, losses = [], []
     for i, timestep in enumerate(schedule):  # t = T', …, 1
         pivot = trajectory[timestep.k - 1]  # z*_{t-1}, where this step should land
-        with torch.no_grad():
-            eps_other = model.predict_noise(z, timestep.t, other)  # once: c does not change it
+        eps_other = model.predict_noise(z, timestep.t, other)  # once: c does not change it
         land = partial(guided_step, model, z, timestep, eps_other, guidance, side=side)
-        rate, enough = lr * max(0.0, 1 - i * lr_decay), stop_below * (1 + 2 * i)
-        c, scale = descend(land, c, pivot, inner_steps, rate, enough, scale)  # c_t from c_{t+1}
-        with torch.no_grad():
-            z = land(c)  # z̄_{t-1}: the next step starts where this one really lands
+        c = c.detach().clone().requires_grad_()  # c_t, from c_{t+1}
+        adam = torch.optim.Adam([c], lr=lr * max(0.0, 1 - i * lr_decay))
+        for _ in range(inner_steps):  # N times, Eqs. 7-8
+            c.grad, loss, scale = gradient(land, c, pivot, scale)  # ∇_c ‖z*_{t-1} - z̄_{t-1}‖²
+            adam.step()  # c moves downhill, most of its numbers by about β
+            if loss.max() < stop_below * (1 + 2 * i):
+                break
+        c = c.detach()
+        z = land(c)  # z̄_{t-1}: the next step starts where this one really lands
         embeddings.append(c)
         losses.append((z - pivot).square().mean(dim=(1, 2, 3)))
     return Tuning(torch.stack(embeddings[::-1]), torch.stack(losses[::-1]).cpu())
@@ -200,7 +182,7 @@ def edit_latent(
         raise ValueError(f"encode_ratio {encode_ratio} leaves none of the {steps} steps")
     null, target = model.embed(""), model.embed(prompt)  # ∅ and c*
     # stage 1: the trajectory, and the embeddings that make guided sampling follow it back
-    trajectory = ddim_inversion(model, z0, schedule)
+    trajectory = ddim_inversion(model, z0, schedule, constant(null, null), 0.0)
     how = dict(inner_steps=inner_steps, lr=lr, guidance=guidance)
     tuned = tune(model, trajectory, schedule[::-1], target, null, **how).embeddings
     # stage 2: back down from its noisy end, under a mixture of c* and c_t

@@ -24,6 +24,7 @@ from .attention import Control
 from .ddim import Timestep
 from .model import StableDiffusion
 
+Schedule = Iterable[Timestep]
 Condition = Callable[[int], tuple[Tensor, Tensor]]
 Branches = tuple[str, ...]
 ControlAt = Callable[[int, Branches], Control | None]
@@ -106,7 +107,7 @@ def predictions(
 def sample(
     model: StableDiffusion,
     z: Tensor,
-    schedule: Iterable[Timestep],
+    schedule: Schedule,
     condition: Condition,
     guidance: float = 7.5,
     *,
@@ -135,11 +136,7 @@ def sample(
 
 
 def invert(
-    model: StableDiffusion,
-    z: Tensor,
-    schedule: Iterable[Timestep],
-    condition: Condition,
-    guidance: float,
+    model: StableDiffusion, z: Tensor, schedule: Schedule, condition: Condition, guidance: float
 ) -> Iterator[Step]:
     """DDIM inversion, Eq. 6: `sample` with the ends of each step exchanged, clean end first.
 

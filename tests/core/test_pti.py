@@ -16,14 +16,16 @@ from small import PROMPT
 import ptinv
 from ptinv.core import ddim
 from ptinv.core.pti import ddim_inversion, edit_latent, gradient, guided_step, tune
+from ptinv.core.sampling import constant
 
 SCHEDULE = ddim.schedule(5, 0.8)
 GUIDANCE = 7.5
 
 
 @pytest.fixture(scope="module")
-def trajectory(small_model, picture):
-    return ddim_inversion(small_model, small_model.encode(picture), SCHEDULE)
+def trajectory(small_model, picture, null):
+    z0, condition = small_model.encode(picture), constant(null, null)
+    return ddim_inversion(small_model, z0, SCHEDULE, condition, guidance=0)
 
 
 @pytest.fixture(scope="module")

@@ -108,9 +108,9 @@ def condition(small_model):
 
 
 @pytest.fixture(scope="module", params=["inverted", "noised"])
-def trajectory(small_model, z0, request):
+def trajectory(small_model, z0, condition, request):
     if request.param == "inverted":
-        return ddim_inversion(small_model, z0, SHORT)
+        return ddim_inversion(small_model, z0, SHORT, condition, 0.0)
     return noised(z0, SHORT, fresh_noise(0, 0, z0.shape))
 
 
@@ -205,7 +205,7 @@ def test_every_inversion_takes_several_latents_and_treats_each_alone(small_model
     def all_of(z):
         condition = constant(null, target)
         guided = ddim_inversion(small_model, z, schedule, condition, 2.0)
-        trajectory = ddim_inversion(small_model, z, schedule)
+        trajectory = ddim_inversion(small_model, z, schedule, condition, 0.0)
         tuning = tune(small_model, trajectory, schedule[::-1], target, null, lr=0.01)
         how = dict(side="null", lr=0.01, lr_decay=0.01, stop_below=1e-5)
         null_tuning = tune(small_model, trajectory, schedule[::-1], null, target, **how)
