@@ -144,7 +144,10 @@ class SpatialTransformer(nn.Module):
 
 class Block(nn.Module):
     """Residual blocks at one size, each followed by attention if the level attends (in the middle,
-    only the first); then what halves the map on the way down, or doubles it on the way up."""
+    only the first); then what halves the map on the way down, or doubles it on the way up.
+
+    widths: the channels into and out of each residual block.
+    """
 
     def __init__(self, part: str, level: int, widths: list[tuple[int, int]], config: UNetConfig):
         super().__init__()
@@ -159,15 +162,14 @@ class Block(nn.Module):
         )
         self.downsamplers, self.upsamplers = nn.ModuleList(), nn.ModuleList()
         if part == "down" and level < len(config.channels) - 1:
-            conv = nn.Conv2d(out, out, 3, stride=2, padding=1)
-            self.downsamplers.append(chain(conv=conv))
+            self.downsamplers.append(chain(conv=nn.Conv2d(out, out, 3, stride=2, padding=1)))
         if part == "up" and level > 0:
             self.upsamplers.append(upsample(out))
 
     def forward(
         self, i: int, x: Tensor, time: Tensor, context: Tensor, control: Control | None
     ) -> Tensor:
-        """Residual block i and its attention; `UNet.forward` goes through all of them."""
+        """Residual block i and its attention, if it has one; `UNet.forward` calls them in turn."""
         x = self.resnets[i](x, time)
         return self.attentions[i](x, context, control) if i < len(self.attentions) else x
 
@@ -183,16 +185,17 @@ class UNet(nn.Module):
         self.time_embedding = chain(
             linear_1=nn.Linear(c[0], wide), silu=nn.SiLU(), linear_2=nn.Linear(wide, wide)
         )
-        finer, coarser = (c[0], *c[:-1]), (*c[1:], c[-1])  # the levels beside each, or itself
+        # the channels that enter each level, from conv_in on and from the middle on
+        from_above, from_below = (c[0], *c[:-1]), (*c[1:], c[-1])
         self.down_blocks = nn.ModuleList()
         for level, here in enumerate(c):
-            widths = [(finer[level], here)] + [(here, here)] * (layers - 1)
+            widths = [(from_above[level], here)] + [(here, here)] * (layers - 1)
             self.down_blocks.append(Block("down", level, widths, config))
         self.mid_block = Block("mid", len(c) - 1, [(c[-1], c[-1])] * 2, config)
         self.up_blocks = nn.ModuleList()
         for level, here in reversed([*enumerate(c)]):
-            inputs = [coarser[level]] + [here] * layers
-            skips = [here] * layers + [finer[level]]  # the last is what entered this level
+            inputs = [from_below[level]] + [here] * layers
+            skips = [here] * layers + [from_above[level]]  # the last is what entered the level
             widths = [(x + skip, here) for x, skip in zip(inputs, skips, strict=True)]
             self.up_blocks.append(Block("up", level, widths, config))
         self.conv_norm_out = nn.GroupNorm(config.groups, c[0], eps=1e-5)

@@ -1,8 +1,7 @@
 """ENC and DEC: the autoencoder that takes pictures to latents and back (Latent Diffusion, §3.1).
 
-The attribute names are the tensor names of the checkpoint in diffusers' layout, so that it loads
-without a map. Pictures are in [-1, 1]; latents are as the network makes them, unscaled (the scale
-that the UNet was trained with is applied once, in `model.py`).
+Attributes are named as the UNet's are. Pictures are in [-1, 1]; latents are as the network makes
+them, unscaled (the scale that the UNet was trained with is applied once, in `model.py`).
 
 sd-v1-4 takes 3 × 512² numbers to 4 × 64², 48 times fewer: all the edit happens there, and what the
 way back loses is the ceiling of every reconstruction.
