@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizerFast
 
 LENGTH = 77  # tokens in an embedding, with the start and at least one end token
 
@@ -45,7 +45,7 @@ class Tokenizer:
     """
 
     def __init__(self, folder: Path):
-        self.clip = CLIPTokenizer.from_pretrained(str(folder), local_files_only=True)
+        self.clip = CLIPTokenizerFast.from_pretrained(str(folder), local_files_only=True)
 
     def ids(self, prompts: list[str]) -> Tensor:
         """(b, 77): start, the prompt, and end tokens to the full length, as SD v1 was trained."""

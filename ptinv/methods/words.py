@@ -1,6 +1,7 @@
 """Words of a prompt, found by their tokens: those an edit is about, truncated and unknown ones."""
 
 import logging
+import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -33,19 +34,25 @@ PICTURES = frozenset(
 class Word(NamedTuple):
     """One word of a prompt, and where its tokens are among the 77."""
 
-    text: str
+    text: str  # the prompt's own characters, in lower case
     positions: tuple[int, ...]
 
 
 def words_of(tokenizer: Tokenizer, prompt: str) -> list[Word]:
-    """All words of a prompt, lower case, punctuation apart."""
-    ids = tokenizer.clip(prompt, add_special_tokens=False, verbose=False)["input_ids"]
-    words, start = [], 0
-    for end, token in enumerate(tokenizer.clip.convert_ids_to_tokens(ids), start=1):
+    """All words of a prompt, punctuation apart: each as far as a token that ends in `</w>`.
+
+    Its text is cut out of the prompt. Tokens are bytes, which a tokenizer that was copied or
+    pickled decodes to other words ("two</w>").
+    """
+    prompt = unicodedata.normalize("NFC", prompt)  # as the tokenizer does before it counts offsets
+    how = dict(add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    tokens = tokenizer.clip(prompt, **how)
+    offsets, words, first = tokens["offset_mapping"], [], 0
+    for last, token in enumerate(tokens.tokens()):
         if token.endswith("</w>"):
-            text = tokenizer.clip.decode(ids[start:end]).strip()
-            words.append(Word(text, tuple(range(start + 1, end + 1))))  # the start token is 0
-            start = end
+            text = prompt[offsets[first][0] : offsets[last][1]].lower()
+            words.append(Word(text, tuple(range(first + 1, last + 2))))  # the start token is 0
+            first = last + 1
     return words
 
 

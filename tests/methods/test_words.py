@@ -1,7 +1,10 @@
 """Words: found by their tokens; those that an edit is about; those that are logged because nothing
 comes of them."""
 
+import copy
 import logging
+import pickle
+import unicodedata
 
 import pytest
 
@@ -62,23 +65,41 @@ def test_only_whole_words_are_found_and_a_refusal_lists_those_there_are(tokenize
     assert str(error.value) == said
 
 
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        "it's 10 o'clock",
-        "naïve café",
-        "日本の car",
-        "a 🚗!",
-        "  a\tcar\n",
-        "e-mail: a_b@c.de",
-        "½ car",
-    ],
-)
+ANY = [
+    "it's 10 o'clock",
+    "naïve café",
+    "日本の car",
+    "a 🚗!",
+    "  a\tcar\n",
+    "e-mail: a_b@c.de",
+    "½ car",
+]
+
+
+@pytest.mark.parametrize("prompt", ANY)
 def test_every_word_of_any_prompt_is_found_in_it(tokenizer, prompt):
     words = words_of(tokenizer, prompt)
     assert words
     for word in words:
         assert set(word.positions) <= set(find(tokenizer, word.text, prompt))
+
+
+@pytest.mark.parametrize("prompt", ANY)
+def test_the_words_are_the_prompt_s_own_characters(tokenizer, prompt):
+    assert "".join(texts(words_of(tokenizer, prompt))) == "".join(prompt.split()).lower()
+
+
+def test_letters_and_their_accents_apart_are_the_same_word(tokenizer):
+    apart = unicodedata.normalize("NFD", "a naïve CAFÉ")
+    assert words_of(tokenizer, apart) == words_of(tokenizer, "a naïve CAFÉ")
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+@pytest.mark.parametrize("prompt", [*ANY, "Two red cars, on the grass."])
+def test_a_copied_or_pickled_model_reads_the_same_words(small_model, copied, prompt):
+    model = copied(small_model)
+    assert words_of(model.tokenizer, prompt) == words_of(small_model.tokenizer, prompt)
+    assert find(model.tokenizer, "Cars", "two cars") == [2]
 
 
 def test_the_model_reads_75_tokens_of_a_prompt_and_the_rest_is_truncated(tokenizer):
