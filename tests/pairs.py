@@ -4,7 +4,7 @@ import torch
 
 from ptinv.core.attention import Place
 from ptinv.methods.controls import chained, reweight, token_gates
-from ptinv.methods.prompt_to_prompt import between, cross_attention, self_attention, word_tokens
+from ptinv.methods.prompt_to_prompt import alignment, cross_attention, self_attention, word_tokens
 from ptinv.methods.words import find, read
 
 ROWS = ("null", "null", "source", "target")
@@ -32,10 +32,10 @@ class Pair:
     def __init__(self, model, source, target):
         self.model, self.source, self.target = model, source, target
         self.find = lambda phrase: find(model.tokenizer, phrase, target)
-        self.words = word_tokens([word.positions for word in read(model.tokenizer, target)])
+        self.words = word_tokens(read(model.tokenizer, target))
 
-    def change(self, align="auto"):
-        return between(self.model.tokenizer, self.source, self.target, align)
+    def mapper(self, align="auto"):
+        return alignment(self.model.tokenizer, self.source, self.target, align)
 
     def embeddings(self):
         """∅ and c for the source and the target, (2, 77, d) each."""
@@ -45,7 +45,7 @@ class Pair:
     def everything(self, gate=1.0, self_gate=1.0, factors=None, align="auto"):
         gates = token_gates(gate, self.find)
         controls = [
-            cross_attention(self.change(align), gates, self.words, STEPS),
+            cross_attention(self.mapper(align), gates, self.words, STEPS),
             self_attention(self_gate, STEPS, 16 * 16),
         ]
         if factors is not None:

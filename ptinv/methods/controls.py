@@ -1,6 +1,7 @@
 """Attention controls: recording cross-attention and re-weighting it, and when a control acts.
 
-Each is made for one call of the UNet, from the step k and the batch's rows (see `sampling.py`). A
+Each is made for one call of the UNet, from the step k and the batch's rows (see `sampling.py`): it
+names the layers that it `wants` and is called with their probabilities (see `attention.py`). A
 gate is the part of the steps on which a control acts, as the fraction of the steps that are done: a
 number f stands for [0, f), a pair (a, b) for [a, b); by word, {"default": 0.8, "cat": (0.2, 0.5)}.
 A step that a gate ends within is still in it, where the original code has already shut it.
@@ -29,7 +30,6 @@ class Record:
     """Adds up the attention that each token gets, over the heads and layers of one level."""
 
     level: int
-    rows: Branches = ()  # of the batch, by branch
     total: Tensor | None = field(default=None, init=False)  # (b, n, height, width)
     heads: int = field(default=0, init=False)  # of all layers that were added up
 
@@ -49,35 +49,31 @@ class Record:
         return self.total / self.heads
 
 
-@dataclass
 class AttentionStore:
     """The attention that each token got while one edit was sampled, at one level of the UNet.
     `control` records each call; `maps` reads the sum so far."""
 
-    level: int
-    records: list[Record] = field(default_factory=list)  # one for each call
+    def __init__(self, level: int):
+        self.level = level
+        self.calls: list[tuple[Record, Branches]] = []
 
     def control(self, k: int, rows: Branches) -> Control:
         """Records one more call."""
-        self.records.append(Record(self.level, rows))
-        return self.records[-1]
+        record = Record(self.level)
+        self.calls.append((record, rows))
+        return record
 
     def maps(self, branch: str = "target") -> Tensor:
-        """(b, 77, h, w): summed over steps, layers and heads; a row a row of the branch. Raises
-        LookupError if the level has no cross-attention, or nothing was recorded yet."""
-        made = [record for record in self.records if record.total is not None]
-        if not made:
-            raise LookupError(f"no cross-attention was seen at level {self.level}")
-        return sum(record.total[rows_of(branch, record.rows)] for record in made)
+        """(b, 77, h, w): summed over steps, layers and heads; a row a row of the branch."""
+        return sum(record.total[rows_of(branch, rows)] for record, rows in self.calls)
 
 
 @dataclass(frozen=True)
 class RowControl:
-    """Changes the maps of a branch's rows by those of another branch, and no other row."""
+    """Changes the maps of the target's rows, by those of the source's, and no other row."""
 
     kind: Literal["self", "cross"]
-    sources: list[int]  # of the batch, one for each of the targets
-    targets: list[int]
+    rows: Branches  # of the batch, by branch
     change: Change | None  # None: nothing is wanted
     area: float = math.inf  # height · width of the largest map that is changed
 
@@ -86,25 +82,22 @@ class RowControl:
         return self.change is not None and place.kind == self.kind and small
 
     def __call__(self, probabilities: Tensor, place: Place) -> Tensor:
-        new = self.change(probabilities[self.sources], probabilities[self.targets])
-        rows = torch.tensor(self.targets, device=probabilities.device)
-        return probabilities.index_copy(0, rows, new)
+        source, target = (rows_of(branch, self.rows) for branch in SIDE_BY_SIDE)
+        new = self.change(probabilities[source], probabilities[target])
+        return probabilities.index_copy(0, torch.tensor(target, device=new.device), new)
 
 
-def reweight(
-    factors: Tensor, gates: Tensor | None = None, steps: int = 1, branch: str = "target"
-) -> ControlAt:
+def reweight(factors: Tensor, gates: Tensor, steps: int) -> ControlAt:
     """M*_n = c_n M_n, Prompt-to-Prompt's fader: multiplies the attention that tokens get.
 
     Not normalised again, or a factor on one word would act on all. factors: c, (77,). gates:
-    (77, 2), while which they act, see `token_gates`; none: always. steps: T'.
+    (77, 2), while which they act, see `token_gates`. steps: T'.
     """
 
     def at(k: int, rows: Branches) -> RowControl:
-        now = factors if gates is None else torch.where(opened(gates, k, steps), factors, 1.0)
-        own = rows_of(branch, rows)
-        acts = own and now.ne(1).any()
-        return RowControl("cross", own, own, (lambda _, m: m * now.to(m)) if acts else None)
+        now = torch.where(opened(gates, k, steps), factors, 1.0)
+        change = (lambda _, own: own * now.to(own)) if now.ne(1).any() else None
+        return RowControl("cross", rows, change)
 
     return at
 
@@ -143,14 +136,14 @@ def interval(gate: Gate) -> Tensor:
     return torch.tensor(bounds("a gate", gate), dtype=torch.float64)
 
 
-def token_gates(gates: WordGates, find: Callable[[str], list[int]], length: int = LENGTH) -> Tensor:
+def token_gates(gates: WordGates, find: Callable[[str], list[int]]) -> Tensor:
     """(77, 2): the gate of each token of a prompt, from `gates` as one or by word.
 
-    find: the positions of a phrase in the prompt, as `Tokenizer.find` has it. Tokens that no phrase
-    names have the "default", by default that of the settings.
+    find: phrase -> its positions in the prompt. Tokens that no phrase names have the "default", by
+    default that of the settings.
     """
     by_word = dict(gates) if isinstance(gates, Mapping) else {DEFAULT: gates}
-    table = interval(by_word.pop(DEFAULT, Settings.cross_replace)).repeat(length, 1)
+    table = interval(by_word.pop(DEFAULT, Settings.cross_replace)).repeat(LENGTH, 1)
     for phrase, gate in by_word.items():
         table[find(phrase)] = interval(gate)
     return table

@@ -49,7 +49,7 @@ class Edit:
     def is_masked(self) -> bool:
         """True if anything masks the edit: attention does not, where no word is followed."""
         names = self.settings.mask_names
-        return bool(names) and (names != {"attention"} or self.words.make_a_mask)
+        return bool(names) and (names != {"attention"} or bool(self.words.focus))
 
     def pivot(self, step: Step) -> Tensor:
         """z*_{k-1}, where a step would end if it stayed on the trajectory, (1, c, h, w)."""

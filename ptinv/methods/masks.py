@@ -51,7 +51,7 @@ def mask_at(
     settings, steps = edit.settings, len(edit.schedule)
     masks = dict(fixed)
     if "attention" in settings.mask_names:
-        if not edit.words.make_a_mask:
+        if not edit.words.focus:
             masks["attention"] = torch.ones(1, 1, *edit.latent_size, device=edit.model.device)
         elif steps - k + 1 <= round(BEGIN * steps):
             return None
@@ -66,13 +66,12 @@ def words_mask(edit: Edit, store: AttentionStore) -> Tensor:
     settings, words = edit.settings, edit.words
     how = edit.latent_size, settings.mask_threshold, settings.mask_relative_to == "object"
 
-    def of(branch: str, tokens: list[int], widened: bool = True) -> Tensor:
+    def of(branch: str, tokens: list[int], widened: bool) -> Tensor:
         return attention_mask(store.maps(branch)[:, tokens].sum(dim=1), *how, widened)
 
-    followed = [(edit.branches[-1], words.focus), ("source", words.source_focus)]
-    mask = reduce(torch.maximum, [of(*one) for one in followed if one[1]])
+    followed = [of(*one, widened=True) for one in words.focus.items()]
     left_out = [1 - of(*one, widened=False) for one in words.subtracted.items()]
-    return reduce(torch.minimum, left_out, mask)
+    return reduce(torch.minimum, left_out, reduce(torch.maximum, followed))
 
 
 def attention_mask(
@@ -115,10 +114,9 @@ def noise_difference(edit: Edit, chunk: int = 8) -> Tensor:
     steps = edit.settings.steps
     timestep = ddim.schedule(steps)[max(steps // 2, 1) - 1]
     total = torch.zeros_like(z0[:, :1])
-    per_call = max(chunk // 2, 1)
-    for start in range(0, draws, per_call):
-        some = range(start, min(start + per_call, draws))
-        z = torch.cat([ddim.add_noise(z0, noise(i).to(z0), timestep.alpha_from) for i in some])
+    noises = torch.cat([noise(i) for i in range(draws)]).to(z0)
+    for some in noises.split(max(chunk // 2, 1)):
+        z = ddim.add_noise(z0, some, timestep.alpha_from)
         texts = torch.cat([text.expand(len(z), -1, -1) for text in (edit.source, edit.target)])
         there, here = edit.model.predict_noise(torch.cat([z, z]), timestep.t, texts).chunk(2)
         total += (here - there).abs().sum(dim=(0, 1), keepdim=True)
@@ -151,8 +149,8 @@ def dilated(mask: Tensor, cells: int) -> Tensor:
 
 
 def check_mask(mask: Image.Image, size: tuple[int, int] | None) -> Image.Image:
-    """A given mask as RGB. Raises PictureError (an InputError) unless it selects something and is
-    of the picture's (width, height) `size`, if there is a picture."""
+    """A given mask as RGB; transparency counts as white. Raises PictureError (an InputError) unless
+    it selects something and is of the picture's (width, height) `size`, if there is a picture."""
     mask = checked(mask)
     if size is not None and mask.size != size:
         raise PictureError(
@@ -167,11 +165,10 @@ def check_mask(mask: Image.Image, size: tuple[int, int] | None) -> Image.Image:
 def to_mask(image: Image.Image, size: tuple[int, int]) -> Tensor:
     """A mask picture (white = edit) averaged over the latent's (h, w) = `size`.
 
-    Returns float32 (1, 1, h, w) in [0, 1]. Transparency counts as white.
-    Raises PictureError if the mask is all black, or not a usable picture.
+    image: of `check_mask`. Returns float32 (1, 1, h, w) in [0, 1].
     """
     # Mode F: 8 bits would round a small selection in a large cell to nothing.
-    grey = check_mask(image, None).convert("L").convert("F")
+    grey = image.convert("L").convert("F")
     shares = grey.resize(size[::-1], Image.Resampling.BOX)
     return rearrange(torch.from_numpy(np.array(shares)) / 255, "h w -> 1 1 h w").clamp(0, 1)
 

@@ -9,9 +9,9 @@ the source's rows, M -> M*:
 
 each while its gate is open; for cross-attention it may differ by word. Re-weighting and the store
 from which local blending makes its mask, in `controls.py`, come after these in the chain. Which
-token of the source answers to which of the target is a function of positions or ids alone:
+token of the source answers to which of the target is a matrix, made of positions or ids alone:
 
-    replacement   as many words in both; a word takes the place of a word
+    replacement   as many words in both (punctuation is none); a word takes the place of a word
     refinement    any two prompts; the tokens that they share in order, by Needleman-Wunsch
 
 A prompt is its 77 positions: the start token, the words, then the end token and its repetitions.
@@ -28,49 +28,72 @@ from ..core.sampling import Branches, ControlAt
 from ..core.text import LENGTH, Tokenizer
 from ..errors import InputError
 from ..settings import Align, Gate
-from .controls import SIDE_BY_SIDE, Change, RowControl, interval, opened, rows_of
+from .controls import SIDE_BY_SIDE, RowControl, interval, opened
 from .edit import Edit
-from .words import read
-
-Positions = Sequence[Sequence[int]]  # of each word's tokens, as in `words.read`
+from .words import Word, positions_of, read
 
 
-def replacement(source: Positions, target: Positions, length: int = LENGTH) -> Tensor:
+def by_place(words: list[Word]) -> dict[tuple[int, int], Word]:
+    """Words by their number, and punctuation by that of the word before it and its own: in "a cat,
+    a dog" the comma is (2, 1) and the dog (4, 0)."""
+    places, number, mark = {}, 0, 0
+    for word in words:
+        number, mark = (number, mark + 1) if word.is_punctuation else (number + 1, 0)
+        places[number, mark] = word
+    return places
+
+
+def word_count(words: list[Word]) -> int:
+    """How many words there are; punctuation is none."""
+    return sum(not word.is_punctuation for word in words)
+
+
+def replacement(source: list[Word], target: list[Word]) -> Tensor:
     """(source 77, target 77): the share of each source token's attention that a target token gets.
 
-    Words are paired in order. Where both have as many tokens, so are the tokens; else every token
-    of the old word is shared out evenly among those of the new one. Later words stay with their
-    own, however many tokens they move by: the original code pairs them by position instead, so that
-    there "a cat on the mat" -> "an elephant on the mat" gives "on" the attention of "the".
-    Rows sum to 1, save where the source's last padding finds no room in a longer target.
-    Raises InputError unless both have as many words.
+    Words are paired in order, and punctuation where both have it after the same word; elsewhere it
+    has no counterpart. Where both of a pair have as many tokens, so are the tokens; else every
+    token of the old word is shared out evenly among those of the new one. Later words stay with
+    their own, however many tokens they move by: the original code pairs them by position instead,
+    so that there "a cat on the mat" -> "an elephant on the mat" gives "on" the attention of "the".
+    Rows sum to 1, save those of punctuation without a counterpart and where the source's last
+    padding finds no room in a longer target. Raises InputError unless both have as many words.
     """
-    if len(source) != len(target):
+    if word_count(source) != word_count(target):
         raise InputError(
-            f"replacement needs as many words in both prompts, not {len(source)} and "
-            f"{len(target)}; refinement takes prompts of any length"
+            f"replacement needs as many words in both prompts, not {word_count(source)} and "
+            f"{word_count(target)}; refinement takes prompts of any length"
         )
-    mapper = torch.zeros(length, length)
+    mapper = torch.zeros(LENGTH, LENGTH)
     mapper[0, 0] = 1
-    for old, new in zip(source, target, strict=True):
+    there, here = by_place(source), by_place(target)
+    for place in there.keys() & here.keys():
+        old, new = list(there[place].positions), list(here[place].positions)
         if len(old) == len(new):
-            mapper[list(old), list(new)] = 1
+            mapper[old, new] = 1
         else:
-            mapper[torch.tensor(old)[:, None], list(new)] = 1 / len(new)
-    ends = [words[-1][-1] + 1 if words else 1 for words in (source, target)]  # the end tokens
-    padding = torch.arange(length - max(ends))
+            mapper[torch.tensor(old)[:, None], new] = 1 / len(new)
+    ends = [1 + max(positions_of(words), default=0) for words in (source, target)]  # end tokens
+    padding = torch.arange(LENGTH - max(ends))
     mapper[ends[0] + padding, ends[1] + padding] = 1
     return mapper
 
 
-def refinement(source: Sequence[int], target: Sequence[int], length: int = LENGTH) -> Tensor:
-    """(77,): for each target position the source position that answers to it, -1 where none does.
+def refinement(source: Sequence[int], target: Sequence[int]) -> Tensor:
+    """(source 77, target 77): 1 where a source token answers to a target token. The paper's α is 1
+    where one does.
 
-    source, target: token ids from the start to the (first) end token. The paper's α is 1 where a
-    position is found. Padding answers to the padding of the same position; where the target is
-    shorter some of those positions hold words of the source, as in the original.
+    source, target: token ids from the start to the end token. Padding answers to the padding of the
+    same position; where the target is shorter some of those positions hold words of the source, as
+    in the original.
     """
-    return torch.tensor(needleman_wunsch(source, target) + list(range(len(target), length)))
+    mapper = torch.zeros(LENGTH, LENGTH)
+    for new, old in enumerate(needleman_wunsch(source, target)):
+        if old >= 0:
+            mapper[old, new] = 1
+    padding = range(len(target), LENGTH)
+    mapper[padding, padding] = 1
+    return mapper
 
 
 def needleman_wunsch(source: Sequence[int], target: Sequence[int]) -> list[int]:
@@ -99,29 +122,11 @@ def needleman_wunsch(source: Sequence[int], target: Sequence[int]) -> list[int]:
     return answers
 
 
-def without_padding(ids: Tensor) -> list[int]:
-    """The (77,) ids of a prompt as far as its first end token, with which it is padded."""
-    prompt = ids.tolist()
-    return prompt[: prompt.index(prompt[-1]) + 1]
-
-
-def word_tokens(words: Positions, length: int = LENGTH) -> Tensor:
+def word_tokens(words: list[Word]) -> Tensor:
     """(77,) of bool: which positions hold words, not the start, the end or padding."""
-    held = torch.zeros(length, dtype=torch.bool)
-    held[[position for word in words for position in word]] = True
+    held = torch.zeros(LENGTH, dtype=torch.bool)
+    held[positions_of(words)] = True
     return held
-
-
-def replace(source: Tensor, mapper: Tensor) -> Tensor:
-    """Word swap, M*_n = Σ_w M_w mapper_wn: the new words are where the old ones were."""
-    return einsum(source, mapper.to(source), "b h p w, w n -> b h p n")
-
-
-def refine(source: Tensor, own: Tensor, answers: Tensor) -> Tensor:
-    """Adding a phrase: M*_n = M_A(n), or as it is where A(n) = -1, for the new words. answers: A,
-    (n,), the source position of each target position."""
-    answers = answers.to(source.device)
-    return torch.where(answers >= 0, source[..., answers.clamp(min=0)], own)
 
 
 def rebalance(maps: Tensor, words: Tensor) -> Tensor:
@@ -137,58 +142,44 @@ def rebalance(maps: Tensor, words: Tensor) -> Tensor:
     return torch.where(words, maps / share.clamp(min=1), maps * ((1 - share).clamp(min=0) / rest))
 
 
-def between(tokenizer: Tokenizer, source: str, target: str, align: Align = "auto") -> Change:
-    """The change from a source prompt's maps to a target prompt's.
-
-    "auto" replaces where both have as many words, else it refines. Raises as `replacement`.
-    """
-    old, new = ([word.positions for word in read(tokenizer, text)] for text in (source, target))
-    if align == "replace" or (align == "auto" and len(old) == len(new)):
-        mapper = replacement(old, new)
-        return lambda source, own: replace(source, mapper)
-    answers = refinement(*map(without_padding, tokenizer.ids([source, target])))
-    return lambda source, own: refine(source, own, answers)
+def alignment(tokenizer: Tokenizer, source: str, target: str, align: Align = "auto") -> Tensor:
+    """(source 77, target 77), the matrix for two prompts. "auto" replaces where both have as many
+    words, else it refines. Raises as `replacement`."""
+    old, new = (read(tokenizer, text) for text in (source, target))
+    if align == "replace" or (align == "auto" and word_count(old) == word_count(new)):
+        return replacement(old, new)
+    tokens = tokenizer.clip([source, target], truncation=True, max_length=LENGTH)
+    return refinement(*tokens["input_ids"])
 
 
-def paired(branches: Branches, rows: Branches) -> tuple[list[int], list[int]]:
-    """The source's rows and the target's: all targets look at one source, or each at its own."""
-    sources, targets = (rows_of(branch, rows) for branch in branches)
-    if len(sources) == 1:
-        sources = sources * len(targets)
-    if not targets or len(sources) != len(targets):
-        raise ValueError(f"{branches} are not one source, or one each, among the rows {rows}")
-    return sources, targets
-
-
-def cross_attention(
-    change: Change, gates: Tensor, words: Tensor, steps: int, branches: Branches = SIDE_BY_SIDE
-) -> ControlAt:
-    """The target's cross-attention from the source's, by `change`, for the tokens open in `gates`.
+def cross_attention(mapper: Tensor, gates: Tensor, words: Tensor, steps: int) -> ControlAt:
+    """M*_n = Σ_w M_w mapper_wn for the tokens open in `gates`: the new words are where the old
+    ones were. A word without an answer, whose column of `mapper` is 0, keeps its own map.
 
     gates: (77, 2), of `controls.token_gates`. words: (77,), the target's, of `word_tokens`. steps:
     T'. The rows that it leaves sum to 1.
     """
+    answered = mapper.any(dim=0) | ~words
 
     def at(k: int, rows: Branches) -> RowControl:
         now = opened(gates, k, steps)
 
         def gated(source: Tensor, own: Tensor) -> Tensor:
-            return rebalance(torch.where(now.to(own.device), change(source, own), own), words)
+            given = einsum(source, mapper.to(source), "b h p w, w n -> b h p n")
+            return rebalance(torch.where((now & answered).to(own.device), given, own), words)
 
-        return RowControl("cross", *paired(branches, rows), gated if now.any() else None)
+        return RowControl("cross", rows, gated if now.any() else None)
 
     return at
 
 
-def self_attention(
-    gate: Gate, steps: int, area: float = 16 * 16, branches: Branches = SIDE_BY_SIDE
-) -> ControlAt:
+def self_attention(gate: Gate, steps: int, area: float = 16 * 16) -> ControlAt:
     """The source's self-attention for the target's, in maps of at most that area."""
     gates = interval(gate)
 
     def at(k: int, rows: Branches) -> RowControl:
         change = (lambda source, own: source) if opened(gates, k, steps) else None
-        return RowControl("self", *paired(branches, rows), change, area)
+        return RowControl("self", rows, change, area)
 
     return at
 
@@ -199,10 +190,10 @@ def shared_attention(edit: Edit) -> list[ControlAt]:
     if edit.branches != SIDE_BY_SIDE:
         return []
     settings, tokenizer, steps = edit.settings, edit.model.tokenizer, len(edit.schedule)
-    change = between(tokenizer, settings.source, edit.prompt, settings.align)
-    words = word_tokens([word.positions for word in read(tokenizer, edit.prompt)])
+    mapper = alignment(tokenizer, settings.source, edit.prompt, settings.align)
+    words = word_tokens(read(tokenizer, edit.prompt))
     largest = edit.map_area(settings.self_cells)
     return [
-        cross_attention(change, edit.words.gates, words, steps),
+        cross_attention(mapper, edit.words.gates, words, steps),
         self_attention(settings.self_replace, steps, largest),
     ]

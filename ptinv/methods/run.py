@@ -109,10 +109,10 @@ def steps_of(row: Method, edit: Edit, start: Tensor, progress: Progress = silent
     """Samples a row from `start` (1, c, h, w): a step a timestep, with a row a branch."""
     words, steps = edit.words, len(edit.schedule)
     store, controls = AttentionStore(edit.model.unet.config.mask_level), list(edit.controls)
-    if words.make_a_mask:
+    if words.focus:
         controls.append(store.control)
     if words.factors is not None:  # after the store: a weight changes how much, not where
-        controls.append(reweight(words.factors, words.gates, steps, edit.branches[-1]))
+        controls.append(reweight(words.factors, words.gates, steps))
     return sample(
         edit.model,
         start.expand(len(edit.branches), -1, -1, -1),

@@ -5,6 +5,7 @@ import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -32,10 +33,15 @@ PICTURES = frozenset(
 
 
 class Word(NamedTuple):
-    """One word of a prompt, and where its tokens are among the 77."""
+    """One word of a prompt, or one run of its punctuation."""
 
     text: str  # the prompt's own characters, in lower case
-    positions: tuple[int, ...]
+    positions: tuple[int, ...]  # of its tokens among the 77; beyond, for a word that is cut off
+
+    @property
+    def is_punctuation(self) -> bool:
+        """True if it is made of nothing but commas, full stops and the like."""
+        return all(unicodedata.category(character)[0] == "P" for character in self.text)
 
 
 def words_of(tokenizer: Tokenizer, prompt: str) -> list[Word]:
@@ -77,24 +83,18 @@ def find(tokenizer: Tokenizer, phrase: str, prompt: str) -> list[int]:
         if not positions:
             there = ", ".join(dict.fromkeys(word.text for word in words))
             raise InputError(f'"{wanted.text}" is not in the prompt; its words are: {there}')
-        all_positions |= set(positions)
+        all_positions.update(positions)
     return sorted(all_positions)
 
 
 @dataclass(frozen=True)
 class Words:
-    """The tokens that masks and attention controls follow; positions are among the prompt's 77."""
+    """The tokens that masks and attention controls follow; positions are among a text's 77."""
 
-    focus: list[int]  # of the prompt, whose attention makes the mask
-    source_focus: list[int]  # of the source text, where it has a branch of its own
-    subtracted: dict[str, list[int]]  # by branch: tokens whose places the mask leaves out
-    gates: Tensor | None  # (77, 2), when each token takes the source's attention; None: one branch
-    factors: Tensor | None  # (77,), factors of each token's attention; None: all are 1
-
-    @property
-    def make_a_mask(self) -> bool:
-        """True if the attention of any word makes a mask."""
-        return bool(self.focus or self.source_focus)
+    focus: dict[str, list[int]]  # by branch: whose attention makes the mask; {}: it is everywhere
+    subtracted: dict[str, list[int]]  # by branch: whose places the mask leaves out
+    gates: Tensor  # (77, 2), when the target's tokens take the source's attention, or a factor
+    factors: Tensor | None  # (77,), factors of the attention that tokens get; None: all are 1
 
 
 def choose_words(
@@ -102,21 +102,11 @@ def choose_words(
 ) -> Words:
     """The words that an edit is about, as its settings name them or as they can be guessed. Logs
     what was guessed. Raises InputError for a word that is not in its text."""
-    masked, paired = "attention" in settings.mask_names, branches == SIDE_BY_SIDE
-    focus, source_focus, subtracted, gates, factors = [], [], {}, None, None
-
-    def at(phrase: str, text: str = prompt) -> list[int]:
-        return find(tokenizer, phrase, text)
-
-    if masked and paired and settings.source_focus:
-        source_focus = at(settings.source_focus, settings.source)
-    elif masked and paired:
-        source_words = read(tokenizer, settings.source)
-        source_focus = positions_of(new_words(source_words, words_of(tokenizer, prompt)))
+    masked, focus, subtracted, factors = "attention" in settings.mask_names, {}, {}, None
+    at = partial(find, tokenizer, prompt=prompt)
     if masked:
-        focus = _focus(tokenizer, prompt, settings, bool(source_focus))
-    if paired:
-        gates = token_gates(settings.cross_replace, at)
+        focus = _focus(tokenizer, prompt, settings, branches)
+    gates = token_gates(settings.cross_replace if branches == SIDE_BY_SIDE else 1.0, at)
     if settings.reweight:
         factors = torch.ones(LENGTH)
         for word, factor in settings.reweight.items():
@@ -125,30 +115,35 @@ def choose_words(
         for branch in branches:
             with suppress(InputError):  # if the words are in no branch's text, the prompt is named
                 text = settings.source if branch == "source" else prompt
-                subtracted[branch] = at(settings.subtract, text)
-        subtracted = subtracted or {branches[-1]: at(settings.subtract)}
-    return Words(focus, source_focus, subtracted, gates, factors)
+                subtracted[branch] = at(settings.subtract, prompt=text)
+        subtracted = subtracted or {"target": at(settings.subtract)}
+    return Words(focus, subtracted, gates, factors)
 
 
 def _focus(
-    tokenizer: Tokenizer, prompt: str, settings: Settings, source_has_its_own: bool
-) -> list[int]:
-    """The named words; else those that the source text lacks; else the first noun phrase."""
-    if settings.focus:
-        found = find(tokenizer, settings.focus, prompt)
-        log.info("the edit is about: %s", settings.focus)
-        return found
-    words = read(tokenizer, prompt)
-    chosen = new_words(words, words_of(tokenizer, settings.source)) if settings.source else []
-    if not chosen and source_has_its_own:
+    tokenizer: Tokenizer, prompt: str, settings: Settings, branches: Branches
+) -> dict[str, list[int]]:
+    """By branch: the named words; else those that the other text lacks. If there are none in
+    either, the prompt's first noun phrase."""
+    source, phrase, of_source = settings.source or "", settings.focus, []
+    if branches == SIDE_BY_SIDE and settings.source_focus:
+        of_source = find(tokenizer, settings.source_focus, source)
+    elif branches == SIDE_BY_SIDE:
+        of_source = positions_of(new_words(tokenizer, source, prompt))
+    if phrase:
+        of_target = find(tokenizer, phrase, prompt)
+    else:
+        chosen = new_words(tokenizer, prompt, source) if source else []
+        chosen = chosen or ([] if of_source else noun_phrase(read(tokenizer, prompt)))
+        of_target, phrase = positions_of(chosen), " ".join(word.text for word in chosen)
+    if phrase:
+        log.info("the edit is about: %s", phrase)
+    elif of_source:
         log.info("the edit is about what the source text says and the prompt doesn't")
-        return []
-    chosen = chosen or noun_phrase(words)
-    if chosen:
-        log.info("the edit is about: %s", " ".join(word.text for word in chosen))
     else:
         log.warning("no word of the prompt says what the edit is about: editing everywhere")
-    return positions_of(chosen)
+    focus = {"source": of_source, "target": of_target}
+    return {branch: positions for branch, positions in focus.items() if positions}
 
 
 def positions_of(words: list[Word]) -> list[int]:
@@ -173,10 +168,11 @@ def noun_phrase(words: list[Word]) -> list[Word]:
     return phrase
 
 
-def new_words(words: list[Word], source: list[Word]) -> list[Word]:
+def new_words(tokenizer: Tokenizer, prompt: str, source: str) -> list[Word]:
     """Those of a prompt that a source text lacks where it otherwise says the same. Of "a red boat
     and a red car", against "a red boat and a blue car": red, the second."""
-    there, here = ([word.text for word in text] for text in (source, words))
+    words, known = read(tokenizer, prompt), words_of(tokenizer, source)
+    there, here = ([word.text for word in text] for text in (known, words))
     matcher = SequenceMatcher(None, there, here, autojunk=False)
     changes = matcher.get_opcodes()  # what is deleted has no words here: start is end
     new = [words[start:end] for kind, _, _, start, end in changes if kind != "equal"]

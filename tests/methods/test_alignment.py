@@ -10,27 +10,28 @@ from networks import DATA
 
 from ptinv.errors import InputError
 from ptinv.methods.prompt_to_prompt import (
+    alignment,
+    by_place,
     needleman_wunsch,
     refinement,
     replacement,
-    without_padding,
     word_tokens,
 )
-from ptinv.methods.words import read
+from ptinv.methods.words import Word, positions_of, read
 
 PAIRS = json.loads((DATA / "alignment.json").read_text())
 NAMES = [f"{pair['source']} -> {pair['target']}" for pair in PAIRS]
 every_pair = pytest.mark.parametrize("pair", PAIRS, ids=NAMES)
 
 
-def positions(counts):
-    """The positions of words of so many tokens each, after the start token."""
+def words(counts):
+    """Words of so many tokens each, after the start token."""
     starts = accumulate(counts, initial=1)
-    return [tuple(range(i, i + n)) for i, n in zip(starts, counts, strict=False)]
+    return [Word("word", tuple(range(i, i + n))) for i, n in zip(starts, counts, strict=False)]
 
 
 def words_of(pieces):
-    return positions([len(word) for word in pieces])
+    return words([len(word) for word in pieces])
 
 
 def random_counts(rng, words):
@@ -60,22 +61,22 @@ def test_replacement_is_the_recorded_one_or_refused(pair):
 
 def test_replacement_of_equal_prompts_is_the_identity():
     for counts in ([], [1], [2, 1, 3], [1] * 75):
-        words = positions(counts)
-        assert torch.equal(replacement(words, words), torch.eye(77))
+        prompt = words(counts)
+        assert torch.equal(replacement(prompt, prompt), torch.eye(77))
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_replacement_hands_out_all_attention_and_keeps_words_together(seed):
     rng = random.Random(seed)
-    words = rng.randint(0, 12)
-    source, target = (positions(random_counts(rng, words)) for _ in range(2))
+    count = rng.randint(0, 12)
+    source, target = (words(random_counts(rng, count)) for _ in range(2))
     mapper = replacement(source, target)
-    ends = [sum(map(len, prompt)) + 1 for prompt in (source, target)]
+    ends = [len(positions_of(prompt)) + 1 for prompt in (source, target)]
     there = 77 - max(0, ends[1] - ends[0])  # later padding is pushed out by a longer target
     torch.testing.assert_close(mapper.sum(dim=1), (torch.arange(77) < there).float())
     for old, new in zip(source, target, strict=True):
-        share = mapper[list(old)][:, list(new)].sum().item()
-        assert share == pytest.approx(len(old))  # all of a word goes to its counterpart
+        share = mapper[list(old.positions)][:, list(new.positions)].sum().item()
+        assert share == pytest.approx(len(old.positions))  # all of a word goes to its counterpart
     assert mapper[0, 0] == mapper[ends[0], ends[1]] == 1
 
 
@@ -90,9 +91,15 @@ def test_replacement_leaves_the_original_s_shift_out():
 # Refinement
 
 
+def answers_of(mapper):
+    """(77,): for each target position the source position that answers to it, -1 where none."""
+    assert mapper.unique().tolist() in ([0, 1], [1]) and mapper.sum(dim=0).le(1).all()
+    return torch.where(mapper.any(dim=0), mapper.argmax(dim=0), -1)
+
+
 @every_pair
 def test_refinement_is_the_recorded_one(pair):
-    answers = refinement(pair["source_tokens"], pair["target_tokens"])
+    answers = answers_of(refinement(pair["source_tokens"], pair["target_tokens"]))
     assert answers.tolist() == pair["refine"]
     assert (answers >= 0).int().tolist() == pair["refine_alphas"]
 
@@ -100,7 +107,7 @@ def test_refinement_is_the_recorded_one(pair):
 @pytest.mark.parametrize("seed", range(20))
 def test_refinement_of_equal_prompts_is_the_identity(seed):
     ids = random_prompt(random.Random(seed))
-    assert refinement(ids, ids).tolist() == list(range(77))
+    assert torch.equal(refinement(ids, ids), torch.eye(77))
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -125,36 +132,83 @@ def longest_common_subsequence(a, b):
 
 def test_an_inserted_phrase_has_no_answer_and_the_rest_keeps_its_own():
     source, target = [0, 5, 6, 7, 1], [0, 5, 8, 9, 6, 7, 1]
-    assert refinement(source, target)[:7].tolist() == [0, 1, -1, -1, 2, 3, 4]
+    assert answers_of(refinement(source, target))[:7].tolist() == [0, 1, -1, -1, 2, 3, 4]
 
 
 def test_padding_answers_to_itself():
-    assert refinement([0, 5, 1], [0, 1])[2:].tolist() == list(range(2, 77))
-    assert len(refinement([0, *[2] * 75, 1], [0, *[3] * 75, 1])) == 77
+    assert answers_of(refinement([0, 5, 1], [0, 1]))[2:].tolist() == list(range(2, 77))
+    full = answers_of(refinement([0, *[2] * 75, 1], [0, *[3] * 75, 1]))
+    assert full.tolist() == [0, *[-1] * 75, 76]
 
 
 # Prompts
 
 
-def test_padding_is_cut_after_the_first_end_token():
-    assert without_padding(torch.tensor([0, 5, 6, 1, 1, 1])) == [0, 5, 6, 1]
-    assert without_padding(torch.tensor([0, 5, 6, 1])) == [0, 5, 6, 1]
-
-
 def test_word_tokens_are_those_between_the_start_and_the_end():
-    assert word_tokens(positions([1, 2])).nonzero().flatten().tolist() == [1, 2, 3]
+    assert word_tokens(words([1, 2])).nonzero().flatten().tolist() == [1, 2, 3]
     assert not word_tokens([]).any()
-    assert word_tokens(positions([1] * 75)).nonzero().flatten().tolist() == list(range(1, 76))
+    assert word_tokens(words([1] * 75)).nonzero().flatten().tolist() == list(range(1, 76))
 
 
 def test_a_real_tokenizer_s_words_and_ids_fit(small_model):
     tokenizer = small_model.tokenizer
     source, target = "a yellow car on the grass", "a zebra car on the grass"  # in pieces
-    old, new = ([word.positions for word in read(tokenizer, text)] for text in (source, target))
-    assert len(new[1]) > 1
-    mapper = replacement(old, new)
+    old, new = (read(tokenizer, text) for text in (source, target))
+    assert len(new[1].positions) > 1
+    replaced, refined = (
+        alignment(tokenizer, source, target, align) for align in ("replace", "refine")
+    )
     for one, other in zip(old[2:], new[2:], strict=True):
-        assert mapper[one[0], other[0]] == 1
-    answers = refinement(*map(without_padding, tokenizer.ids([source, target])))
-    assert answers[list(new[1])].tolist() == [-1] * len(new[1])
-    assert answers[new[2][0]] == old[2][0]
+        assert replaced[one.positions[0], other.positions[0]] == 1
+        assert refined[one.positions[0], other.positions[0]] == 1
+    zebra = list(new[1].positions)
+    assert replaced[2, zebra].tolist() == [1 / len(zebra)] * len(zebra)
+    assert not refined[:, zebra].any()
+
+
+# Punctuation
+
+
+def test_punctuation_has_the_place_of_the_word_before_it(small_model):
+    prompt = read(small_model.tokenizer, ". a cat , ... a dog!")
+    assert list(by_place(prompt)) == [
+        (0, 1),
+        (1, 0),
+        (2, 0),
+        (2, 1),
+        (2, 2),
+        (3, 0),
+        (4, 0),
+        (4, 1),
+    ]
+    assert list(by_place(prompt).values()) == prompt
+
+
+@pytest.mark.parametrize(
+    "source, target, alone",
+    [
+        ("a red car on the grass", "a blue car on the grass.", [7]),
+        ("a red car on the grass.", "a blue car on the grass", []),
+        ("a red car, on the grass", "a blue car on the grass.", [7]),
+        ("a red car on the grass", "a blue car, on the grass", [4]),
+        ("a red car, on the grass.", "a blue car; on the grass!", []),
+    ],
+)
+def test_punctuation_is_no_word_that_differs(small_model, source, target, alone):
+    """Words stay paired one by one, and padding; punctuation of the target alone has no answer."""
+    tokenizer = small_model.tokenizer
+    mapper = alignment(tokenizer, source, target)
+    assert torch.equal(mapper, alignment(tokenizer, source, target, "replace"))
+    old, new = (read(tokenizer, text) for text in (source, target))
+    answers, there = answers_of(mapper), by_place(old)
+    for place, word in by_place(new).items():
+        (here,) = word.positions
+        assert (place in there) == (here not in alone)
+        assert answers[here] == (there[place].positions[0] if place in there else -1)
+    ends = [len(positions_of(text)) + 1 for text in (old, new)]
+    assert answers[ends[1]] == ends[0]
+
+
+def test_one_prompt_with_a_full_stop_is_not_one_of_more_words(small_model):
+    with pytest.raises(InputError, match="not 2 and 3;"):
+        alignment(small_model.tokenizer, "a car ..., !", "a red car", "replace")

@@ -9,11 +9,16 @@ from ptinv.errors import PictureError
 from ptinv.methods import masks
 
 
+def to_mask(image, size):
+    """As an edit makes it of a picture that is given."""
+    return masks.to_mask(masks.check_mask(image, None), size)
+
+
 def test_mask_averages_cells():
     image = Image.new("L", (64, 32), 0)
     image.paste(255, (0, 0, 8, 4))  # a quarter of the first 16x8 cell
     image.paste(255, (48, 24, 64, 32))  # the last cell
-    mask = masks.to_mask(image, (4, 4))
+    mask = to_mask(image, (4, 4))
     expected = torch.zeros(1, 1, 4, 4)
     expected[0, 0, 0, 0], expected[0, 0, 3, 3] = 0.25, 1
     assert mask.dtype == torch.float32
@@ -23,16 +28,16 @@ def test_mask_averages_cells():
 @pytest.mark.parametrize("mode", ["1", "L", "RGB", "I;16"])
 def test_mask_modes_and_shape(mode):
     white = {"1": 1, "L": 255, "RGB": (255, 255, 255), "I;16": 65535}[mode]
-    mask = masks.to_mask(Image.new(mode, (40, 30), white), (6, 8))
+    mask = to_mask(Image.new(mode, (40, 30), white), (6, 8))
     assert mask.shape == (1, 1, 6, 8) and (mask == 1).all()
 
 
 def test_one_white_pixel_selects_something_and_black_nothing():
     image = Image.new("L", (512, 512), 0)
     with pytest.raises(PictureError, match="selects nothing"):
-        masks.to_mask(image, (8, 8))
+        to_mask(image, (8, 8))
     image.putpixel((100, 100), 255)
-    assert masks.to_mask(image, (8, 8)).max().item() == pytest.approx(1 / 64**2)
+    assert to_mask(image, (8, 8)).max().item() == pytest.approx(1 / 64**2)
 
 
 def random_picture(size, seed):

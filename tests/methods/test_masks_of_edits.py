@@ -43,13 +43,8 @@ def attention(*cells_and_amounts, row=-1, rows=1, token=2):
 
 def edit_about(tokens, size=(2, 3), steps=1, branches=("target",), **settings):
     """An edit whose mask follows some tokens; it needs no model."""
-    words = Words(
-        settings.pop("focus", tokens),
-        settings.pop("source_focus", []),
-        settings.pop("subtracted", {}),
-        gates=None,
-        factors=None,
-    )
+    focus = settings.pop("focus", {"target": tokens} if tokens else {})
+    words = Words(focus, settings.pop("subtracted", {}), gates=None, factors=None)
     settings = Settings(**{"mask_from": "attention", **settings})
     nothing = torch.zeros(1, 77, 8)
     return Edit(
@@ -110,9 +105,11 @@ def test_a_source_s_own_words_widen_the_mask_and_subtracted_words_narrow_it():
     ends = {}
     for name, words in {
         "target": {},
-        "source": dict(focus=[], source_focus=[3]),
-        "either": dict(source_focus=[3]),
-        "less": dict(source_focus=[3], subtracted={"target": [2], "source": [2]}),
+        "source": dict(focus={"source": [3]}),
+        "either": dict(focus={"target": [2], "source": [3]}),
+        "less": dict(
+            focus={"target": [2], "source": [3]}, subtracted={"target": [2], "source": [2]}
+        ),
     }.items():
         mask = words_mask(edit_about([2], size, branches=pair, **words), store)
         ends[name] = mask[0, 0, 0, 0].item(), mask[0, 0, -1, -1].item()

@@ -17,17 +17,15 @@ from pairs import (
 
 from ptinv.core.attention import Place
 from ptinv.errors import InputError
-from ptinv.methods.controls import chained, reweight, token_gates
+from ptinv.methods.controls import reweight, token_gates
 from ptinv.methods.prompt_to_prompt import (
     cross_attention,
-    paired,
     rebalance,
-    refine,
-    replace,
     replacement,
     self_attention,
     word_tokens,
 )
+from ptinv.methods.words import Word
 
 
 def maps(rows=4, tokens=77, seed=0, dtype=torch.float32):
@@ -37,18 +35,28 @@ def maps(rows=4, tokens=77, seed=0, dtype=torch.float32):
 # The equations
 
 
-def test_replacing_sums_the_source_s_maps_with_the_mapper_s_weights():
-    source, mapper = maps(1, tokens=5), normal(5, 5, seed=1).abs()
-    out = replace(source, mapper)
-    for n in range(5):
-        expected = sum(source[..., w] * mapper[w, n] for w in range(5))
+def changed(mapper, words, source, own):
+    """The target's maps, by `cross_attention`."""
+    control = cross_attention(mapper, ALWAYS, words, STEPS)(STEPS, ("source", "target"))
+    return control(torch.cat([source, own]), CROSS)[1:]
+
+
+def test_words_get_the_sum_of_the_source_s_maps_with_the_mapper_s_weights():
+    source, own, mapper = maps(1), maps(1, seed=2), normal(77, 77, seed=1).abs() / 77
+    words = torch.arange(77) % 7 == 1
+    out = changed(mapper, words, source, own)
+    for n in words.nonzero().flatten():
+        expected = sum(source[..., w] * mapper[w, n] for w in range(77))
         torch.testing.assert_close(out[..., n], expected)
 
 
-def test_refining_takes_the_source_s_map_where_there_is_an_answer():
-    source, own = maps(1, tokens=5, seed=1), maps(1, tokens=5, seed=2)
-    out = refine(source, own, torch.tensor([0, -1, 1, -1, 4]))
-    for n, (given, i) in enumerate([(source, 0), (own, 1), (source, 1), (own, 3), (source, 4)]):
+def test_words_get_the_map_of_the_token_that_answers_and_keep_theirs_where_none_does():
+    source, own, words = maps(1, seed=1), maps(1, seed=2), torch.arange(77) == 0
+    mapper = torch.eye(77)
+    words[1:5], mapper[:, 1:5] = True, 0
+    mapper[0, 1] = mapper[1, 3] = 1
+    out = changed(mapper, words, source, own)
+    for n, (given, i) in enumerate([(source, 0), (source, 0), (own, 2), (source, 1), (own, 4)]):
         assert torch.equal(out[..., n], given[..., i])
 
 
@@ -74,7 +82,7 @@ def test_rebalancing_scales_words_only_if_they_would_get_more_than_there_is():
 
 def test_a_word_takes_the_source_s_map_only_while_its_own_gate_is_open(swap):
     gates = token_gates({"default": 0.8, "red": (0.2, 0.5)}, swap.find)
-    control = cross_attention(swap.change(), gates, swap.words, STEPS)
+    control = cross_attention(swap.mapper(), gates, swap.words, STEPS)
     given = maps()
     for k in range(STEPS, 0, -1):
         now, done = control(k, ROWS), STEPS - k
@@ -93,7 +101,7 @@ def test_a_word_takes_the_source_s_map_only_while_its_own_gate_is_open(swap):
 
 @pytest.mark.parametrize("align", ["replace", "refine"])
 def test_a_single_word_edit_leaves_the_other_words_maps_equal_to_the_source_s(swap, align):
-    control = cross_attention(swap.change(align), ALWAYS, swap.words, STEPS)(STEPS, ROWS)
+    control = cross_attention(swap.mapper(align), ALWAYS, swap.words, STEPS)(STEPS, ROWS)
     given = maps()
     out = control(given, CROSS)
     others = [1, 3, 4, 5, 6]
@@ -104,9 +112,9 @@ def test_a_single_word_edit_leaves_the_other_words_maps_equal_to_the_source_s(sw
 
 
 def test_a_word_of_more_tokens_shares_the_old_one_s_attention_and_later_words_keep_theirs():
-    source, target = [(1,), (2,), (3,), (4,)], [(1,), (2, 3), (4,), (5,)]
-    mapper, words = replacement(source, target), word_tokens(target)
-    control = cross_attention(lambda old, own: replace(old, mapper), ALWAYS, words, STEPS)
+    source = [Word("old", (i,)) for i in (1, 2, 3, 4)]
+    target = [Word("new", positions) for positions in [(1,), (2, 3), (4,), (5,)]]
+    control = cross_attention(replacement(source, target), ALWAYS, word_tokens(target), STEPS)
     given = maps()
     out = control(STEPS, ROWS)(given, CROSS)
     torch.testing.assert_close(out[3][..., 2:4], given[2][..., [2, 2]] / 2)
@@ -115,7 +123,7 @@ def test_a_word_of_more_tokens_shares_the_old_one_s_attention_and_later_words_ke
 
 
 def test_a_longer_prompt_keeps_its_new_words_own_maps(longer):
-    out = cross_attention(longer.change(), ALWAYS, longer.words, STEPS)(STEPS, ROWS)(
+    out = cross_attention(longer.mapper(), ALWAYS, longer.words, STEPS)(STEPS, ROWS)(
         given := maps(), CROSS
     )
     for word, position in [("yellow", 2), ("car", 3), ("on", 4), ("the", 5), ("grass", 6)]:
@@ -128,12 +136,11 @@ def test_a_longer_prompt_keeps_its_new_words_own_maps(longer):
 
 
 def test_more_words_are_refined_and_as_many_are_replaced_unless_align_names_one(swap, longer):
-    source, own = maps(1, seed=1), maps(1, seed=2)
-    assert torch.equal(swap.change()(source, own), source)  # the identity here
-    assert torch.equal(swap.change("refine")(source, own)[..., 2], own[..., 2])
-    assert torch.equal(longer.change()(source, own), longer.change("refine")(source, own))
+    assert torch.equal(swap.mapper(), torch.eye(77))
+    assert not swap.mapper("refine")[:, 2].any()
+    assert torch.equal(longer.mapper(), longer.mapper("refine"))
     with pytest.raises(InputError, match="as many words"):
-        longer.change("replace")
+        longer.mapper("replace")
 
 
 def test_self_attention_is_the_source_s_in_small_maps():
@@ -193,7 +200,7 @@ def test_gradients_reach_source_and_target(longer):
 
 
 def test_gradients_are_the_right_ones(longer):
-    change = cross_attention(longer.change(), ALWAYS, longer.words, STEPS)(STEPS, ROWS)
+    change = cross_attention(longer.mapper(), ALWAYS, longer.words, STEPS)(STEPS, ROWS)
     logits = normal(4, 1, 2, 77).double().requires_grad_()
     assert torch.autograd.gradcheck(
         lambda x: change(x.softmax(dim=-1), CROSS)[..., ::7], logits, fast_mode=True
@@ -203,27 +210,10 @@ def test_gradients_are_the_right_ones(longer):
 # Branches
 
 
-def test_targets_are_paired_with_the_one_source_or_each_with_its_own():
-    branches = ("source", "target")
-    assert paired(branches, ROWS) == ([2], [3])
-    assert paired(branches, ("source", "target", "target")) == ([0, 0], [1, 2])
-    assert paired(branches, ("source", "target", "source", "target")) == ([0, 2], [1, 3])
-    for rows in [("null", "target"), ("source", "null"), ("source",) * 2 + ("target",) * 3]:
-        with pytest.raises(ValueError, match="source"):
-            paired(branches, rows)
-
-
-def test_two_targets_of_different_prompts_at_once_are_as_each_alone(swap, longer):
-    rows = ("null",) * 3 + ("source", "first", "second")
-    given, alone = maps(6), []
-    controls = []
-    for pair, name in [(swap, "first"), (longer, "second")]:
-        args = pair.change(), ALWAYS, pair.words, STEPS
-        controls.append(cross_attention(*args, branches=("source", name)))
-        controls.append(self_attention(0.4, STEPS, branches=("source", name)))
-        both = cross_attention(*args), self_attention(0.4, STEPS)
-        alone.append(chained(list(both))(STEPS, ROWS))
-    out = chained(controls)(STEPS, rows)(given, CROSS)
-    assert torch.equal(out[:4], given[:4])
-    for row, control in zip((4, 5), alone, strict=True):
-        assert torch.equal(out[row], control(given[[0, 1, 3, row]], CROSS)[3])
+def test_each_of_several_targets_takes_the_maps_of_its_own_source(longer):
+    given, control = maps(6), longer.everything()
+    rows = ("null", "null", "source", "target", "source", "target")
+    out = control(STEPS, rows)(given, CROSS)
+    for pair in ([2, 3], [4, 5]):
+        alone = control(STEPS, ROWS)(given[[0, 1, *pair]], CROSS)
+        assert torch.equal(out[pair], alone[2:])

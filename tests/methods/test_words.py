@@ -102,6 +102,11 @@ def test_a_copied_or_pickled_model_reads_the_same_words(small_model, copied, pro
     assert find(model.tokenizer, "Cars", "two cars") == [2]
 
 
+def test_punctuation_is_words_of_nothing_else(tokenizer):
+    words = words_of(tokenizer, "It's a (red-hot) 🚗 ... 1 + 1, my dog's!?")
+    assert [w.text for w in words if w.is_punctuation] == ["(", "-", ")", "...", ",", "!?"]
+
+
 def test_the_model_reads_75_tokens_of_a_prompt_and_the_rest_is_truncated(tokenizer):
     prompt = "a " * 74 + "red car in the snow"
     assert truncated(tokenizer, prompt) == ["car", "in", "the", "snow"]
@@ -173,8 +178,7 @@ def test_a_noun_phrase_knows_where_in_the_prompt_it_is(tokenizer):
     ],
 )
 def test_new_words_are_those_that_the_source_lacks(tokenizer, prompt, source, new):
-    found = new_words(words_of(tokenizer, prompt), words_of(tokenizer, source))
-    assert " ".join(texts(found)) == new
+    assert " ".join(texts(new_words(tokenizer, prompt, source))) == new
 
 
 @pytest.mark.parametrize(
@@ -185,8 +189,7 @@ def test_new_words_are_those_that_the_source_lacks(tokenizer, prompt, source, ne
     ],
 )
 def test_of_a_word_that_stands_twice_only_the_new_one_is_new(tokenizer, prompt, source, which):
-    words = words_of(tokenizer, prompt)
-    assert new_words(words, words_of(tokenizer, source)) == [words[which]]
+    assert new_words(tokenizer, prompt, source) == [words_of(tokenizer, prompt)[which]]
 
 
 def test_stop_words_and_punctuation_name_nothing_in_a_picture(tokenizer):
