@@ -35,12 +35,10 @@ log = logging.getLogger(__name__)
 
 
 def edit(args: Namespace) -> None:
-    output, shown = _output(args, args.output), _output(args, args.show_mask)
-    if shown == output:
-        raise InputError("the mask would overwrite the picture; name another file for one of them")
+    output, shown = _outputs(args, args.show_mask)
     picture = _open(args.picture)
     request = api.request_edit(picture, args.prompt, args.method, **_settings(args))
-    result = _make("edit", request, _load(args), output, _progress(args))
+    result = _make(args, "edit", request, _load(args), output)
     if shown:
         mask = torch.ones(1, 1, 1, 1) if result.mask is None else result.mask
         pictures.save_picture(over(request.image, mask), shown)
@@ -50,11 +48,7 @@ def invert(args: Namespace) -> None:
     output = files.check_output(args.output, [SUFFIX])
     if args.prompt is not None:
         check_prompt(args.prompt, "what the picture should become, or leave it out")
-    if is_inversion(args.picture):
-        raise InputError(
-            f"{args.picture} is an inversion already; give it to `ptinv edit` or `reconstruct`"
-        )
-    picture = pictures.open_picture(args.picture)
+    picture = _open(args.picture)
     request = api.request_inversion(picture, args.prompt, args.method or "pti", **_settings(args))
     api.run_inversion(_load(args), request, _progress(args)).save(output)
 
@@ -62,7 +56,7 @@ def invert(args: Namespace) -> None:
 def reconstruct(args: Namespace) -> None:
     output, picture = _output(args, args.output), _open(args.picture)
     request = api.request_reconstruction(picture, args.prompt, args.method, **_settings(args))
-    _make("reconstruct", request, _load(args), output, _progress(args))
+    _make(args, "reconstruct", request, _load(args), output)
 
 
 def again(args: Namespace) -> None:
@@ -80,15 +74,13 @@ def again(args: Namespace) -> None:
         log.warning("%s is not what %s was made of: making the same of it", args.picture, edited)
     model = _load(args, **{name: recipe.made_with[name] for name in ("device", "dtype")})
     check_same(str(edited), recipe.made_with, model)
-    repeated = _make(recipe.command, request, model, output, _progress(args)).picture
+    repeated = _make(args, recipe.command, request, model, output).picture
     same = fingerprint(repeated) == fingerprint(pictures.open_picture(edited))
     log.info("%s has %s pixels as %s", output, "the same" if same else "not the same", edited)
 
 
 def generate(args: Namespace) -> None:
-    output, shown = _output(args, args.output), _output(args, args.show_source)
-    if shown == output:
-        raise InputError("both pictures would go to one file; name another for one of them")
+    output, shown = _outputs(args, args.show_source)
     check_prompt(args.prompt, "what the picture should show")
     request = api.request_generation(args.prompt, **_settings(args))
     if shown and not request.settings.source:
@@ -130,11 +122,11 @@ def methods(args: Namespace) -> None:
 
 
 def _make(
-    command: str, request: api.Request, model: StableDiffusion, output: Path, progress: Progress
+    args: Namespace, command: str, request: api.Request, model: StableDiffusion, output: Path
 ) -> api.Result:
     """Makes and saves the picture; a reconstruction's PSNR is printed."""
     record = _record(command, request, model)
-    result = api.run(model, request, progress)
+    result = api.run(model, request, _progress(args))
     pictures.save_picture(result.picture, output, record)
     if command == "reconstruct":
         wanted = resize(request.image, model.picture_size(request.image.size))
@@ -167,16 +159,26 @@ def _same_mask(args: Namespace, mask_hash: str) -> dict[str, Any]:
         raise InputError(f"{args.edited} was made without a mask of yours; leave --mask out")
     if mask_hash and not path:
         raise InputError(f"{args.edited} was made with a mask of yours; give it with --mask FILE")
-    mask = {"mask": pictures.open_picture(path)} if path else {}
-    if path and fingerprint(mask["mask"]) != mask_hash:
+    if not path:
+        return {}
+    mask = pictures.open_picture(path)
+    if fingerprint(mask) != mask_hash:
         raise InputError(f"{path} is not the mask that {args.edited} was made with; give that one")
-    return mask
+    return {"mask": mask}
 
 
-def _output(args: Namespace, path: str | Path | None) -> Path | None:
+def _output(args: Namespace, path: str | Path) -> Path:
     """A path to save a picture at, checked, also against the files that the command reads."""
-    read = [getattr(args, name, None) for name in ("picture", "edited", "mask")]
-    return None if path is None else pictures.check_output(path, filter(None, read))
+    inputs = [getattr(args, name, None) for name in ("picture", "edited", "mask")]
+    return pictures.check_output(path, filter(None, inputs))
+
+
+def _outputs(args: Namespace, beside: str | None) -> tuple[Path, Path | None]:
+    """The paths of the picture and, if it is asked for, of another beside it."""
+    output, other = _output(args, args.output), beside and _output(args, beside)
+    if other == output:
+        raise InputError("both pictures would go to one file; name another for one of them")
+    return output, other
 
 
 def _open(path: str) -> Image.Image | Inversion:

@@ -132,9 +132,7 @@ OF_AN_EDIT = [METHOD, *group(INVERSION), *group(ATTENTION), *group(EDIT)]
 # by name: a summary, a description and the options; a function in commands.py does the rest
 COMMANDS = {
     "edit": ("edit a picture",
-        """A mask limits where the edit may show. --mask-from makes it of attention (where the focus
-        words look), difference (where the noise predicted for two texts differs) and file (the
-        picture that --mask names), joined with + (either), * (both) and ~ (not), as in
+        """A mask limits where the edit may show; --mask-from says what it is made of, as in
         "attention*~file". --show-mask draws it over the picture: red where the edit shows, dim
         where it does not. --paste-back returns the picture's own pixels, to the byte, where that
         drawing has no red at all; a mask is softened over some pixels beyond its edge. A file of

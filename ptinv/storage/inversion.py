@@ -28,13 +28,6 @@ from .pictures import check_size
 from .provenance import check_recorded, check_same
 
 SUFFIX = ".safetensors"
-LAYOUT = {  # each tensor's type and axes in the file, and the first one's length for T' steps
-    "pixels": ("U8", 3, lambda steps: 3),
-    "trajectory": ("F32", 4, lambda steps: steps + 1),
-    "embeddings": ("F32", 3, lambda steps: steps),
-    "losses": ("F32", 1, lambda steps: steps),
-    "residuals": ("F32", 4, lambda steps: steps),
-}
 EXTRAS = ("embeddings", "losses", "residuals")  # which depend on a prompt, and on the method
 
 
@@ -67,24 +60,25 @@ class Inversion:
         return Settings(**{name: self.settings[name] for name in OF_AN_INVERSION})
 
     @property
-    def extras(self) -> set[str]:
-        """The names of those tensors that it has besides a trajectory."""
-        return {name for name in EXTRAS if getattr(self, name) is not None}
+    def extras(self) -> dict[str, Tensor]:
+        """Those tensors that it has besides a trajectory, by name."""
+        extras = {name: getattr(self, name) for name in EXTRAS}
+        return {name: tensor for name, tensor in extras.items() if tensor is not None}
 
     def on(self, device: torch.device | str) -> dict[str, Tensor]:
         """The tensors that sampling takes, by name: (T' or T'+1, b, …)."""
-        names = ("trajectory", *sorted(self.extras - {"losses"}))
-        return {name: getattr(self, name).to(device) for name in names}
+        tensors = {"trajectory": self.trajectory} | self.extras
+        return {name: t.to(device) for name, t in tensors.items() if name != "losses"}
 
     @property
     def stored(self) -> dict[str, Tensor]:
         """The tensors as its file has them, by name: on the CPU and without the batch axis. Raises
         InputError for a batch of several, which no file holds."""
         tensors = {"pixels": self.pixels}
-        for name in ("trajectory", *(extra for extra in EXTRAS if extra in self.extras)):
-            if (batch := getattr(self, name).shape[1]) != 1:
+        for name, tensor in {"trajectory": self.trajectory, **self.extras}.items():
+            if (batch := tensor.shape[1]) != 1:
                 raise InputError(f"an inversion's file holds one picture, not a batch of {batch}")
-            tensors[name] = getattr(self, name)[:, 0]
+            tensors[name] = tensor[:, 0]
         return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
 
     @property
@@ -173,15 +167,22 @@ def _check_settings(settings: dict[str, Any]) -> None:
 
 
 def _check_shapes(file: safe_open, settings: dict[str, Any]) -> None:
-    """Raises InputError unless the tensors are those of `LAYOUT`; reads none of them."""
-    names = set(file.keys())
-    if not {"pixels", "trajectory"} <= names <= LAYOUT.keys():
-        raise InputError(f"its tensors are {', '.join(sorted(names))}")
+    """Raises InputError unless the tensors are those of an inversion; reads none of them."""
     steps = len(ddim.schedule(settings["steps"], settings["encode_ratio"]))
+    layout = {  # each one's type, number of axes, and length of the first
+        "pixels": ("U8", 3, 3),
+        "trajectory": ("F32", 4, steps + 1),
+        "embeddings": ("F32", 3, steps),
+        "losses": ("F32", 1, steps),
+        "residuals": ("F32", 4, steps),
+    }
+    names = set(file.keys())
+    if not {"pixels", "trajectory"} <= names <= layout.keys():
+        raise InputError(f"its tensors are {', '.join(sorted(names))}")
     for name in names:
-        (wanted, axes, length), stored = LAYOUT[name], file.get_slice(name)
-        shape, kind = stored.get_shape(), stored.get_dtype()
-        if len(shape) != axes or shape[0] != length(steps) or kind != wanted:
+        stored = file.get_slice(name)
+        kind, shape = stored.get_dtype(), stored.get_shape()
+        if (kind, len(shape), *shape[:1]) != layout[name]:
             raise InputError(f"{name} is {kind} {shape}, which {steps} steps don't make")
 
 

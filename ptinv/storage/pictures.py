@@ -106,23 +106,16 @@ def check_output(path: str | Path, inputs: Iterable[str | Path] = ()) -> Path:
     return files.check_output(path, FORMATS, inputs)
 
 
-def carries_text(path: Path) -> bool:
-    """True for a picture's name that takes text chunks: a PNG does, JPEG and WebP do not."""
-    return FORMATS[path.suffix.lower()][0] == "PNG"
-
-
 def save_picture(image: Image.Image, path: str | Path, text: dict[str, str] | None = None) -> None:
     """Writes `image` in the format of `path`'s extension; an existing file is only replaced whole.
 
-    `text` goes into the chunks of a picture that `carries_text`; others do not take it.
+    `text` goes into the chunks of a PNG; JPEG and WebP have no place for it.
     Raises InputError as `check_output` does, and OSError if the writing fails.
     """
     path = check_output(path)
     kind, options = FORMATS[path.suffix.lower()]
-    if text and carries_text(path):
-        chunks = PngInfo()
-        for key, value in text.items():
-            chunks.add_text(key, value)  # as iTXt where Latin-1 doesn't do
-        options = {**options, "pnginfo": chunks}
-    with files.replacing(path) as part, open(part, "xb") as file:
-        image.save(file, format=kind, **options)  # unlike mkstemp, `open` minds the umask
+    chunks = PngInfo()
+    for key, value in (text or {}).items():
+        chunks.add_text(key, value)  # as iTXt where Latin-1 doesn't do
+    with files.replacing(path) as part, open(part, "xb") as file:  # `open` minds the umask
+        image.save(file, format=kind, pnginfo=chunks, **options)

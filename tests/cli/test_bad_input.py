@@ -140,7 +140,7 @@ def test_an_inversion_is_not_inverted_again(here, capsys):
     assert ptinv_("invert", "picture.png", *STEPS, "--quiet", "-o", "kept.safetensors") == 0
     capsys.readouterr()
     said = answer(capsys, "invert", "kept.safetensors", PROMPT, "-o", "new.safetensors")
-    assert "kept.safetensors is an inversion already" in said
+    assert "this is an inversion already; give it to edit or reconstruct" in said
 
 
 @pytest.mark.parametrize(

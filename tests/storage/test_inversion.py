@@ -239,7 +239,7 @@ def test_tensors_have_a_batch_axis_in_memory_and_none_in_the_file(saved, inversi
         assert torch.equal(getattr(opened, name), getattr(inversion, name))
         assert torch.equal(getattr(opened, name), stored[name][:, None])
     assert opened.trajectory.shape[:2] == (4, 1) and opened.losses.shape == (3, 1)
-    assert opened.extras == {"embeddings", "losses"}
+    assert opened.extras.keys() == {"embeddings", "losses"}
     on = opened.on("cpu")
     assert on.keys() == {"trajectory", "embeddings"}
     assert torch.equal(on["trajectory"], opened.trajectory)
