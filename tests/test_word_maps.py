@@ -16,6 +16,7 @@ from ptinv.errors import InputError
 from ptinv.methods.controls import Record
 from ptinv.methods.table import METHODS
 from ptinv.sheet import Tile
+from ptinv.storage.provenance import made_with
 from ptinv.word_maps import SHOWN, check_sheet, cross_levels, listed, over
 
 LEVEL = 1  # the small model's only one with attention to words
@@ -194,8 +195,10 @@ def test_attention_that_is_not_finite_is_noticed(small_model, inversion):
         for name, weight in unet.named_parameters():
             if "attn2.to_k" in name:
                 weight[:] = torch.nan
+    model = replace(small_model, unet=unet)
+    stored = replace(inversion, made_with=made_with(model))
     with pytest.raises(FloatingPointError, match="NaN"):
-        ptinv.attention_maps(replace(small_model, unet=unet), inversion, PROMPT)
+        ptinv.attention_maps(model, stored, PROMPT)
 
 
 # The drawing

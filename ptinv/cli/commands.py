@@ -138,11 +138,9 @@ def _make(
 
 def _record(command: str, request: api.Request, model: StableDiffusion) -> dict[str, str]:
     """The record of a picture to be made, as text chunks for a format that has them."""
-    settings = request.settings
-    mask_hash = fingerprint(settings.mask) if isinstance(settings.mask, Image.Image) else ""
     name = "generate" if command == "generate" else request.method
     made, of = made_with(model), _hash_of(request)
-    return Recipe(command, request.prompt, name, settings, made, of, mask_hash).chunks()
+    return Recipe(command, request.prompt, name, request.settings, made, of).chunks()
 
 
 def _hash_of(request: api.Request) -> str:

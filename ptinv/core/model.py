@@ -46,6 +46,7 @@ class StableDiffusion:
     dtype: torch.dtype  # of the stored weights, and of autocast
     name: str = ""
     files: tuple[Path, ...] = field(default=(), repr=False)  # the weights and the tokenizer
+    digests: tuple[str, str] = field(default=("", ""), repr=False)  # of the tensors, as loaded
 
     @property
     def pixels_per_cell(self) -> int:

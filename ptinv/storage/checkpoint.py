@@ -24,6 +24,7 @@ from ..core.text import Tokenizer
 from ..errors import CheckpointError, InputError
 from . import original_names as names
 from .folder_configs import ONLY, read_configs
+from .provenance import hash_of_files, hash_of_tensors
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 FLOATING = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # as safetensors calls them
@@ -90,6 +91,7 @@ def load(
         dtype=dtype,
         name=path.resolve().name,
         files=(*weights, *words),
+        digests=(hash_of_files((*weights, *words)), hash_of_tensors(networks.values())),
     )
 
 

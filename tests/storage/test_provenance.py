@@ -1,5 +1,7 @@
 """The record of how a result was made: what it holds, how it is read, and what it refuses."""
 
+import copy
+import hashlib
 import json
 import re
 import shutil
@@ -13,12 +15,21 @@ from safetensors.torch import load_file, save_file
 from small import PROMPT
 
 import ptinv
+from ptinv.core.model import load as core_load
 from ptinv.errors import InputError
 from ptinv.settings import NAMES, Settings
 from ptinv.storage import files
 from ptinv.storage.checkpoint import load
 from ptinv.storage.pictures import save_picture
-from ptinv.storage.provenance import Recipe, check_same, fingerprint, made_with, model_hash
+from ptinv.storage.provenance import (
+    Recipe,
+    check_same,
+    fingerprint,
+    hash_of_files,
+    hash_of_tensors,
+    made_with,
+    model_hash,
+)
 
 
 @pytest.fixture
@@ -37,10 +48,65 @@ def png(recipe, picture, tmp_path):
 # The model's hash
 
 
+def in_use(model):
+    return hash_of_tensors((model.unet, model.vae, model.text_encoder))
+
+
 def test_a_model_s_hash_is_of_its_files_whatever_the_precision(small_model, folder):
     said = model_hash(small_model)
     assert re.fullmatch("tensors:[0-9a-f]{64}", said)
-    assert model_hash(load(folder, "cpu", "bfloat16")) == said
+    assert model_hash(load(folder, "cpu", "bfloat16")) == said == hash_of_files(small_model.files)
+
+
+def test_the_hash_of_files_is_the_one_that_records_have_had_from_the_first_on(tmp_path):
+    """Of each file: names, types and shapes as JSON, and four kilobytes, or all of a tensor's."""
+    weights = {"b": torch.arange(1024.0).view(2, 512), "a": torch.arange(3000).view(1, 3000)}
+    save_file(weights, tmp_path / "model.safetensors")
+    (tmp_path / "vocab.json").write_text("{}")
+    a, b = (weights[name].numpy().tobytes() for name in "ab")
+    pieces = b"".join(a[start : start + 1024] for start in (0, 7658, 15317, 22976))
+    tensors = b'["a", "I64", [1, 3000]]' + pieces + b'["b", "F32", [2, 512]]' + b
+    tokenizer = hashlib.sha256(b"{}").hexdigest().encode()
+    expected = hashlib.sha256(b"\n" + tensors + b"\n" + tokenizer).hexdigest()
+    paths = [tmp_path / "model.safetensors", tmp_path / "vocab.json"]
+    assert hash_of_files(paths) == f"tensors:{expected}"
+
+
+def test_the_hash_stays_with_a_model_whose_files_are_gone(folder, picture, caplog):
+    model = load(folder, "cpu")
+    said = model_hash(model)
+    inversion = ptinv.invert(model, picture, PROMPT, steps=2)
+    shutil.rmtree(folder)
+    assert model_hash(model) == model_hash(copy.deepcopy(model)) == said
+    assert ptinv.edit(model, inversion, PROMPT) and ptinv.edit(model, picture, PROMPT, steps=2)
+    assert not any("made with" in message for message in caplog.messages)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+def test_a_weight_that_is_changed_in_memory_changes_the_hash(small_model, part):
+    model, said = copy.deepcopy(small_model), model_hash(small_model)
+    weight = next(getattr(model, part).parameters())
+    before = weight.clone()
+    weight += 0.1
+    assert model_hash(model) != said
+    weight.copy_(before)
+    assert model_hash(model) == said == model_hash(small_model)
+
+
+def test_an_inversion_is_refused_once_the_weights_are_changed(small_model, picture):
+    model = copy.deepcopy(small_model)
+    inversion = ptinv.invert(model, picture, steps=2)
+    model.unet.conv_out.bias += 0.1
+    with pytest.raises(InputError, match="made with another model"):
+        ptinv.edit(model, inversion, PROMPT)
+    own = ptinv.invert(model, picture, steps=2)
+    assert ptinv.edit(model, own, PROMPT)
+
+
+def test_a_model_that_load_did_not_open_has_the_hash_of_its_tensors(small_model, small_folder):
+    model = core_load(small_folder)
+    assert model_hash(model) == in_use(model) == in_use(small_model)
+    assert model_hash(replace(model, files=())) == model_hash(model) != model_hash(small_model)
 
 
 @pytest.mark.slow
@@ -49,31 +115,32 @@ def test_a_model_that_differs_in_any_one_tensor_by_training_has_another_hash(fol
     """Every tensor of the network in turn, moved as by one small step of training."""
     path = next((folder / part).glob("*.safetensors"))
     model, weights = load(folder, "cpu"), load_file(path)
-    seen = {model_hash(model)}
+    seen, used = {hash_of_files([path])}, {in_use(model)}
     torch.manual_seed(0)
     for name, tensor in weights.items():
         step = 1e-2 * torch.randn(tensor.shape) * (tensor.float().abs() + 1e-2)
         save_file(weights | {name: tensor + step.to(tensor.dtype)}, path)
-        seen.add(model_hash(model))
-    assert len(seen) == 1 + len(weights)
+        seen.add(hash_of_files([path]))
+        kept = getattr(model, part).state_dict()[name]
+        kept += step.view(kept.shape)
+        used.add(in_use(model))
+    assert len(seen) == len(used) == 1 + len(weights)
 
 
-def test_of_the_table_of_tokens_the_rows_that_every_prompt_trains_are_hashed(folder):
-    path, name = folder / "text_encoder/model.safetensors", "text_model.embeddings.token_embedding"
-    model, weights = load(folder, "cpu"), load_file(path)
-    before, table = model_hash(model), weights[f"{name}.weight"].clone()
+def test_of_the_table_of_tokens_the_rows_that_every_prompt_trains_are_hashed(small_model):
+    model = copy.deepcopy(small_model)
+    table = model.text_encoder.state_dict()["text_model.embeddings.token_embedding.weight"]
     table[-2:] += 0.1  # the start and the end token
-    save_file(weights | {f"{name}.weight": table}, path)
-    assert model_hash(model) != before
+    assert model_hash(model) != model_hash(small_model)
 
 
 @pytest.mark.parametrize("change", ["name", "shape", "type", "tokenizer"])
 def test_a_model_s_hash_is_of_names_shapes_types_and_the_tokenizer_too(folder, change):
     path, name = folder / "unet/diffusion_pytorch_model.safetensors", "conv_in.bias"
-    model, weights = load(folder, "cpu"), load_file(path)
+    paths, weights = load(folder, "cpu").files, load_file(path)
     weights |= {name: torch.zeros_like(weights[name])}
     save_file(weights, path)
-    before = model_hash(model)
+    before = hash_of_files(paths)
     match change:
         case "name":
             weights["conv_in.other"] = weights.pop(name)
@@ -85,20 +152,13 @@ def test_a_model_s_hash_is_of_names_shapes_types_and_the_tokenizer_too(folder, c
             with open(folder / "tokenizer/merges.txt", "a") as file:
                 file.write("\n")
     save_file(weights, path)
-    assert model_hash(model) != before
+    assert hash_of_files(paths) != before
 
 
-def test_a_model_s_hash_is_not_of_the_order_and_the_metadata_of_its_files(folder):
+def test_a_model_s_hash_is_not_of_the_order_and_the_metadata_of_its_files(small_model, folder):
     path = folder / "unet/diffusion_pytorch_model.safetensors"
-    model, weights = load(folder, "cpu"), load_file(path)
-    before = model_hash(model)
-    save_file(dict(reversed(weights.items())), path, metadata={"made by": "somebody"})
-    assert model_hash(model) == before
-
-
-def test_a_model_without_a_record_of_its_files_has_no_hash(small_model):
-    with pytest.raises(InputError, match="no record of its files; open it with ptinv.load"):
-        model_hash(replace(small_model, files=()))
+    save_file(dict(reversed(load_file(path).items())), path, metadata={"made by": "somebody"})
+    assert model_hash(load(folder, "cpu")) == model_hash(small_model)
 
 
 # The same model, or another
@@ -190,8 +250,7 @@ def test_a_generated_picture_s_record_has_the_settings_that_it_was_made_by(recip
 
 
 def test_a_given_mask_is_recorded_by_its_fingerprint(recipe, picture, tmp_path):
-    mask = replace(recipe, settings=Settings(mask=picture), mask_hash=fingerprint(picture))
-    chunks = mask.chunks()
+    chunks = replace(recipe, settings=Settings(mask=picture)).chunks()
     assert json.loads(chunks["settings"])["mask"] == "sha256:" + fingerprint(picture)
     save_picture(picture, tmp_path / "a.png", chunks)
     read = Recipe.read(tmp_path / "a.png")
