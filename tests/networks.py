@@ -89,7 +89,7 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
 
 
 # bfloat16 keeps 8 bits of mantissa and float16 11. Hundreds of layers, each rounding its output,
-# were measured to err by up to 4 units in the last place of the largest value; twice that is
+# were measured to err by about 4 units in the last place of the largest value; twice that is
 # allowed, which is 0.0625 and 0.0078.
 HALF_TOLERANCE = {dtype: 8 * torch.finfo(dtype).eps for dtype in (torch.bfloat16, torch.float16)}
 

@@ -5,6 +5,7 @@ with crc32 of the tensor's name: the name it has in the diffusers-layout checkpo
 """
 
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -24,4 +25,6 @@ def draw(name: str, shape) -> np.ndarray:
 
 
 def filled(shapes: dict) -> dict:
-    return {k: torch.from_numpy(draw(k, s)) for k, s in shapes.items()}
+    with ThreadPoolExecutor(2) as pool:  # NumPy lets go of the interpreter while it draws
+        arrays = pool.map(draw, shapes, shapes.values())
+        return {name: torch.from_numpy(array) for name, array in zip(shapes, arrays, strict=True)}
