@@ -26,11 +26,28 @@ def test_extras_that_need_no_prompt_are_stored_without_one_and_serve_every_promp
     assert "again" not in caplog.text
 
 
-METHOD_PAIRS = [  # those of one method, or of PTI's inversion, are for a reader's minute
-    pytest.param(made, used, marks=[] if made in (used, "pti") else pytest.mark.slow)
+def kind(method):
+    """What decides how an inversion serves a method: its stages, and their settings."""
+    own = settings_for(None, method, source=SOURCE)
+    keys = own.encode_ratio, own.inversion_guidance, own.init_embedding
+    return METHODS[method].trajectory, METHODS[method].extra, *keys
+
+
+FIRST = {}  # the first method of each kind
+for name in METHODS:
+    FIRST.setdefault(kind(name), name)
+
+
+def is_looked_at(made, used):
+    """Pairs of all kinds, and each method with itself and with PTI."""
+    return made == used or "pti" in (made, used) or {made, used} <= set(FIRST.values())
+
+
+METHOD_PAIRS = [
+    (made, used)
     for made, of in METHODS.items()
     for used, row in METHODS.items()
-    if row.trajectory is of.trajectory
+    if row.trajectory is of.trajectory and is_looked_at(made, used)
 ]
 
 
