@@ -64,7 +64,7 @@ def test_output_to_a_full_disk_is_answered_in_a_sentence(word):
 def test_ctrl_c_leaves_nothing(here, monkeypatch, moment, flags):
     monkeypatch.delenv("PTINV_MODEL")
     before = contents(here)
-    words = ["edit", "picture.png", PROMPT, "--method", "ddim-edit", "-o", "old.png"]
+    words = ["edit", "picture.png", PROMPT, "--method", "sdedit", "-o", "old.png"]
     code, said = interrupted_at(moment, *words, flags=flags)
     assert code == 130, said[-500:]
     assert said.endswith("ptinv: interrupted; no part of the output is left\n")
