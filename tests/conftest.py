@@ -67,6 +67,12 @@ def picture():
     return small.draw_picture()
 
 
+@pytest.fixture(scope="session")
+def inversion(small_model, picture):
+    """The picture inverted in four steps, with the tuning for the usual prompt."""
+    return ptinv.invert(small_model, picture, small.PROMPT, steps=4)
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch, small_folder, picture):
     """A folder with a few files, which commands run in; the small model is the default."""

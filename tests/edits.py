@@ -1,4 +1,5 @@
-"""Short edits by the methods' table, as latents: decoding would hide small differences."""
+"""Short edits by the methods' table, as latents: decoding would hide small differences. And how
+pictures are compared."""
 
 import numpy as np
 from small import PROMPT
@@ -28,6 +29,11 @@ def both_latents(model, picture, method, prompt=PROMPT, **options):
     options = {"steps": STEPS, "source": SOURCE, **options}
     *_, step = ptinv.steps(model, picture, prompt, method, **options)
     return step.z
+
+
+def same(a, b):
+    """True if two pictures are of one kind and size, and the same to the byte."""
+    return a.mode == b.mode and a.size == b.size and a.tobytes() == b.tobytes()
 
 
 def largest_difference(a, b):

@@ -17,10 +17,6 @@ STEPS = 10
 ALWAYS = token_gates(1.0, None)
 
 
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 def assert_sums_to_1(probabilities):
     total = probabilities.sum(dim=-1)
     torch.testing.assert_close(total, torch.ones(total.shape))

@@ -3,6 +3,7 @@ to the bit, an edit step by step, and what is refused before any work is done.""
 
 import pytest
 import torch
+from edits import same
 from PIL import Image
 from small import PROMPT
 
@@ -12,18 +13,9 @@ from ptinv.errors import InputError
 STEPS = dict(steps=4)
 
 
-@pytest.fixture(scope="module")
-def inversion(small_model, picture):
-    return ptinv.invert(small_model, picture, PROMPT, **STEPS)
-
-
 def latent(model, picture, prompt=PROMPT, method="pti", **options):
     """z_0 of an edit, before decoding hides anything."""
     return ptinv.result(model, picture, prompt, method, **{**STEPS, **options}).latent
-
-
-def same(a, b):
-    return a.mode == b.mode and a.size == b.size and a.tobytes() == b.tobytes()
 
 
 # The ends of η and β

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from edits import same
 from PIL import Image
 from small import PROMPT
 
@@ -12,20 +13,6 @@ from ptinv.methods.table import METHODS
 
 STEPS = dict(steps=4)
 SOURCE = "a red car on the grass"
-
-
-@pytest.fixture(scope="module")
-def inversion(small_model, picture):
-    return ptinv.invert(small_model, picture, PROMPT, **STEPS)
-
-
-def latent(model, picture, prompt=PROMPT, method="pti", **options):
-    """z_0 of an edit, before decoding hides anything."""
-    return ptinv.result(model, picture, prompt, method, **{**STEPS, **options}).latent
-
-
-def same(a, b):
-    return a.mode == b.mode and a.size == b.size and a.tobytes() == b.tobytes()
 
 
 # An edit step by step

@@ -71,18 +71,10 @@ def test_core_alone_edits_a_picture_as_the_command_does_to_the_bit(
     alone, monkeypatch, small_folder, picture
 ):
     picture.resize((32, 32)).save(alone / "picture.png")  # as large as the model edits
-    command = [
-        sys.executable,
-        "-c",
-        PROGRAM,
-        small_folder,
-        "picture.png",
-        PROMPT,
-        STEPS,
-        "alone.png",
-    ]
+    words = [small_folder, "picture.png", PROMPT, STEPS, "alone.png"]
     environment = {name: x for name, x in os.environ.items() if name != "PYTHONPATH"}
-    subprocess.run(list(map(str, command)), cwd=alone, env=environment, check=True)
+    command = [sys.executable, "-c", PROGRAM, *map(str, words)]
+    subprocess.run(command, cwd=alone, env=environment, check=True)
 
     monkeypatch.chdir(alone)
     options = ["--method", "pti", "--no-mask", "--steps", str(STEPS), "--quiet"]

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tensors import normal
 
 from ptinv.core.ddim import schedule
 from ptinv.core.pti import blend
@@ -14,10 +15,6 @@ from ptinv.methods.table import METHODS
 from ptinv.settings import Settings
 
 SCHEDULE = schedule(5)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 TRAJECTORY, Z = normal(6, 2, 4, 6, 10), normal(2, 4, 6, 10, seed=1)

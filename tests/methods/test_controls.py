@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tensors import normal
 
 from ptinv.core.attention import Place
 from ptinv.errors import InputError
@@ -26,10 +27,6 @@ ELSEWHERE = [
     Place("cross", "down", level=0, height=4, width=6),
     Place("self", "mid", level=0, height=4, width=6),
 ]
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def probabilities(seed=0, place=CROSS):

@@ -4,23 +4,9 @@ import itertools
 
 import pytest
 import torch
+from tensors import normal, row_of
 
-from ptinv.methods.masks import (
-    attention_mask,
-    combined,
-    dilated,
-    softened,
-)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
-def row_of(*cells):
-    """A mask of one row of cells."""
-    return torch.tensor(cells, dtype=torch.float32).reshape(1, 1, 1, -1)
-
+from ptinv.methods.masks import attention_mask, combined, dilated, softened
 
 # Masks joined
 

@@ -7,27 +7,19 @@ import pytest
 import torch
 from PIL import Image
 from small import PROMPT
+from tensors import row_of
 
 import ptinv
 from ptinv import ddim
 from ptinv.core.attention import Place
 from ptinv.methods.controls import AttentionStore
 from ptinv.methods.edit import Edit
-from ptinv.methods.masks import (
-    mask_at,
-    softened,
-    words_mask,
-)
+from ptinv.methods.masks import mask_at, softened, words_mask
 from ptinv.methods.words import Words
 from ptinv.settings import Settings
 
 CROSS = Place("cross", "down", level=1, height=2, width=3)
 ROWS = ("null", "source", "null", "target")
-
-
-def row_of(*cells):
-    """A mask of one row of cells."""
-    return torch.tensor(cells, dtype=torch.float32).reshape(1, 1, 1, -1)
 
 
 # The attention of an edit so far

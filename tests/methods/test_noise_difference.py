@@ -5,15 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from small import PROMPT
+from tensors import normal
 
 from ptinv import ddim
 from ptinv.methods.edit import fresh_noise
 from ptinv.methods.masks import noise_difference
 from ptinv.settings import Settings
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 class Pattern:

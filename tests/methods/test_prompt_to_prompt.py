@@ -12,8 +12,8 @@ from pairs import (
     SELF,
     STEPS,
     assert_sums_to_1,
-    normal,
 )
+from tensors import normal
 
 from ptinv.core.attention import Place
 from ptinv.errors import InputError

@@ -9,8 +9,8 @@ from pairs import (
     SELF,
     STEPS,
     assert_sums_to_1,
-    normal,
 )
+from tensors import normal
 
 from ptinv.core import ddim
 from ptinv.core.sampling import constant, last, predictions, sample

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tensors import normal
 
 from ptinv.core import ddim
 from ptinv.core.sampling import Step
@@ -15,10 +16,6 @@ SCHEDULE = ddim.schedule(10)
 
 def operator(quantile, norm="l0"):
     return Settings(proximal_quantile=quantile, proximal=norm)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 DIFFERENCE = normal(2, 4, 6, 10) * torch.tensor([1.0, 3.0])[:, None, None, None]

@@ -4,21 +4,13 @@ import logging
 
 import pytest
 import torch
+from edits import same
 from small import OTHER_PROMPT, PROMPT
 
 import ptinv
 from ptinv.errors import InputError
 
 STEPS = dict(steps=4)
-
-
-@pytest.fixture(scope="module")
-def inversion(small_model, picture):
-    return ptinv.invert(small_model, picture, PROMPT, **STEPS)
-
-
-def same(a, b):
-    return a.mode == b.mode and a.size == b.size and a.tobytes() == b.tobytes()
 
 
 # Inversions that serve again

@@ -6,6 +6,7 @@ import pytest
 import torch
 from edits import SOURCE, largest_difference, latent, result
 from small import OTHER_PROMPT, PROMPT
+from tensors import normal
 
 import ptinv
 from ptinv.core.pti import guided_step, interpolate
@@ -16,10 +17,6 @@ from ptinv.methods.request import settings_for
 from ptinv.methods.table import METHODS
 
 STEPS = dict(steps=6)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,6 @@ from ptinv.storage.inversion import Inversion, is_inversion
 from ptinv.storage.provenance import model_hash
 
 
-@pytest.fixture(scope="module")
-def inversion(small_model, picture):
-    return ptinv.invert(small_model, picture, PROMPT, steps=4)
-
-
 @pytest.fixture
 def saved(inversion, tmp_path):
     inversion.save(tmp_path / "x.safetensors")

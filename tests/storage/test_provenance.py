@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
+from records import DAMAGED, retold
 from safetensors.torch import load_file, save_file
 from small import PROMPT
 
@@ -255,39 +255,6 @@ def test_a_given_mask_is_recorded_by_its_fingerprint(recipe, picture, tmp_path):
     save_picture(picture, tmp_path / "a.png", chunks)
     read = Recipe.read(tmp_path / "a.png")
     assert (read.mask_hash, read.settings.mask) == (fingerprint(picture), "auto")
-
-
-def retold(path, **changed):
-    """The same PNG with other text chunks; None leaves one out."""
-    chunks = PngInfo()
-    with Image.open(path) as image:
-        image.load()
-        for name, value in (image.text | changed).items():
-            if value is not None:
-                chunks.add_text(name, value)
-        image.save(path, pnginfo=chunks)
-
-
-DAMAGED = [
-    ({"settings": None}, "damaged"),
-    ({"settings": "{"}, "damaged"),
-    ({"settings": "[]"}, "damaged"),
-    ({"settings": "[" * 100_000}, "damaged"),
-    ({"settings": '{"strength": 1}'}, "strength"),
-    ({"settings": '{"steps": 0}'}, "steps must be"),
-    ({"settings": '{"eta": NaN}'}, "eta must be"),
-    ({"settings": '{"mask": "a.png"}'}, "mask must be"),
-    ({"settings": '{"reweight": {"car": -1}}'}, "the weight of 'car' must be"),
-    ({"seed": "five"}, "damaged"),
-    ({"seed": "-5"}, "seed must be"),
-    ({"threads": "many"}, "damaged"),
-    ({"prompt": None}, "damaged"),
-    ({"picture_hash": None}, "damaged"),
-    ({"model_hash": None}, "damaged"),
-    ({"command": "invert"}, "damaged"),
-    ({"Software": None}, "doesn't say how it was made"),
-    ({"Software": "Gimp"}, "doesn't say how it was made"),
-]
 
 
 @pytest.mark.parametrize("changed, reason", DAMAGED)
