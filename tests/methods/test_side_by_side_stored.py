@@ -1,5 +1,7 @@
 """Stored inversions in the place of a picture, across the methods' table."""
 
+from functools import cache, partial
+
 import pytest
 import torch
 from edits import SOURCE, latent
@@ -24,6 +26,9 @@ def test_extras_that_need_no_prompt_are_stored_without_one_and_serve_every_promp
         edited = latent(small_model, opened, method, prompt)
         assert torch.equal(edited, latent(small_model, picture, method, prompt))
     assert "again" not in caplog.text
+
+
+GIVEN = dict(source=SOURCE, inner_steps=1)
 
 
 def kind(method):
@@ -55,32 +60,34 @@ METHOD_PAIRS = [
 def stored(small_model, picture):
     """An inversion by every method, for the prompt; all are given the source text."""
     return {
-        method: ptinv.invert(
-            small_model, picture, PROMPT, method=method, steps=6, source=SOURCE, inner_steps=1
-        )
+        method: ptinv.invert(small_model, picture, PROMPT, method=method, steps=6, **GIVEN)
         for method in METHODS
     }
+
+
+@pytest.fixture(scope="module")
+def fresh(small_model, picture):
+    """Edits of the picture itself; those of the same method and settings are made once."""
+    return cache(partial(latent, small_model, picture, **GIVEN))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("made, used", METHOD_PAIRS)
 def test_an_inversion_serves_another_method_as_the_picture_does_or_a_difference_is_logged(
-    small_model, picture, stored, made, used, caplog
+    small_model, picture, stored, fresh, made, used, caplog
 ):
     """The trajectory may be another than the method's own, which is logged; nothing else may."""
     caplog.set_level("WARNING")
-    given = dict(source=SOURCE, inner_steps=1)
-    served = latent(small_model, stored[made], used, **given)
+    served = latent(small_model, stored[made], used, **GIVEN)
     kept = {n: stored[made].settings[n] for n in ("encode_ratio", "inversion_guidance")}
-    own = settings_for(picture, used, steps=6, **given)
+    own = settings_for(picture, used, steps=6, **GIVEN)
     differs = any(getattr(own, name) != value for name, value in kept.items())
     guided = METHODS[used].trajectory is METHODS["pti"].trajectory
     if not guided:  # noise has no guidance on the way up
         kept.pop("inversion_guidance")
         differs = own.encode_ratio != kept["encode_ratio"]
     assert ("walks the inversion's trajectory" in caplog.text) == differs
-    fresh = latent(small_model, picture, used, **given, **kept)
-    assert torch.equal(served, fresh)
+    assert torch.equal(served, fresh(used, **kept))
 
 
 def test_a_stored_inversion_is_edited_by_the_method_that_made_it_if_none_is_named(
