@@ -1,12 +1,16 @@
 """The verbs: invert a picture, edit it, reconstruct it, generate one; and an edit step by step.
 
-A picture is a PIL image of any size and mode, or an `Inversion`; a method a name, or a row of the
-table in `methods/table.py`.
+A picture is a PIL image of any size and mode, a path, an array of bytes, or an `Inversion`; a
+method is a name, or a row of the table in `methods/table.py`.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from PIL import Image
@@ -15,9 +19,10 @@ from torch import Tensor
 from .core import pictures
 from .core.model import StableDiffusion
 from .core.sampling import Step, last
+from .errors import InputError
 from .methods.masks import paste_back
 from .methods.request import (
-    Picture,
+    SAMPLERS,
     Request,
     request_edit,
     request_generation,
@@ -27,11 +32,18 @@ from .methods.request import (
 from .methods.run import begin, prepare, run_inversion, steps_of
 from .methods.stages import Progress, silent
 from .methods.table import Method
-from .settings import Settings
+from .settings import NAMES, OF_AN_INVERSION, Settings, described
 from .storage.inversion import Inversion
+from .storage.pictures import save_picture
+from .storage.provenance import Recipe, fingerprint, made_with
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from .options import Options, Picture
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Result:
     """An edit that was made, and what is known of the way."""
 
@@ -64,14 +76,33 @@ class Result:
             made = paste_back(original, made, self.mask)
         return made
 
+    def save(self, path: str | Path) -> None:
+        """Writes the picture; a PNG carries the record that `ptinv again` repeats it from. Raises
+        InputError for a path that no picture can be saved at, and OSError."""
+        save_picture(self.picture, path, record_of(self.model, self.request))
+
+
+def record_of(model: StableDiffusion, request: Request) -> dict[str, str]:
+    """How a picture is made, as texts by name; a PNG can carry them."""
+    name = "generate" if request.command == "generate" else request.name
+    how = request.prompt or "", name, request.settings, made_with(model), hash_of_input(request)
+    return Recipe(request.command, *how).chunks()
+
+
+def hash_of_input(request: Request) -> str:
+    """The hash of what a picture is made of: with a stored tuning, that is more than pixels."""
+    if request.inversion and request.settings.reuse_tuning:
+        return request.inversion.digest
+    return fingerprint(request.image) if request.image else ""
+
 
 def invert(
     model: StableDiffusion,
-    picture: Image.Image,
+    picture: Picture,
     prompt: str | None = None,
     method: str | Method = "pti",
     progress: Progress = silent,
-    **options,
+    **options: Unpack[Options],
 ) -> Inversion:
     """A picture's trajectory and, given a prompt, whatever else the method makes beforehand.
 
@@ -84,11 +115,11 @@ def invert(
 
 def edit(
     model: StableDiffusion,
-    picture: Picture,
+    picture: Picture | Inversion,
     prompt: str,
     method: str | Method | None = None,
     progress: Progress = silent,
-    **options,
+    **options: Unpack[Options],
 ) -> Image.Image:
     """The picture as the prompt would have it, in its own size.
 
@@ -103,11 +134,11 @@ def edit(
 
 def result(
     model: StableDiffusion,
-    picture: Picture,
+    picture: Picture | Inversion,
     prompt: str,
     method: str | Method | None = None,
     progress: Progress = silent,
-    **options,
+    **options: Unpack[Options],
 ) -> Result:
     """As `edit`, but everything that is known: the latent, the mask, the losses, the inversion."""
     return run(model, request_edit(picture, prompt, method, **options), progress)
@@ -115,33 +146,34 @@ def result(
 
 def steps(
     model: StableDiffusion,
-    picture: Picture,
+    picture: Picture | Inversion,
     prompt: str,
     method: str | Method | None = None,
     progress: Progress = silent,
-    **options,
+    **options: Unpack[Options],
 ) -> Iterator[Step]:
     """As `edit`, one step at a time: each `Step` holds z, both predictions, ε̃ and the mask.
 
     Where a method samples a source beside the target, latents have a row for each, target last.
-    The inversion is made before the first step comes. Raises as `edit`, at once where it can.
+    The inversion is made before the first step comes; `progress` may raise to stop it, and closing
+    the iterator stops the rest. Raises as `edit`, at once where it can.
     """
     request = request_edit(picture, prompt, method, **options)
 
     def walk() -> Iterator[Step]:
         edit, _ = begin(model, request, progress)
-        yield from steps_of(request.row, edit, edit.trajectory[-1], progress)
+        yield from steps_of(request.method, edit, edit.trajectory[-1], progress)
 
     return walk()
 
 
 def reconstruct(
     model: StableDiffusion,
-    picture: Picture,
+    picture: Picture | Inversion,
     prompt: str | None = None,
     method: str | Method | None = None,
     progress: Progress = silent,
-    **options,
+    **options: Unpack[Options],
 ) -> Image.Image:
     """The picture as the method gives it back unedited, in its own size: `edit` at η = 0.
 
@@ -155,31 +187,31 @@ def reconstruct(
 def generate(
     model: StableDiffusion,
     prompt: str,
-    seed: int = 0,
-    steps: int = 50,
-    guidance: float = 7.5,
+    *,
+    size: tuple[int, int] | None = None,
+    start: Tensor | None = None,
     progress: Progress = silent,
-    source: str | None = None,
-    **options,
+    **options: Unpack[Options],
 ) -> Image.Image:
-    """A picture from noise, in the size the model was trained on; the same for the same seed.
+    """A picture from noise, the same for the same seed.
 
-    source: another prompt, of whose picture from the same noise this is to be an edit, by
-    Prompt-to-Prompt. options: the fields of `Settings` that shape it.
-    Raises InputError as `edit`, and for what only such an edit has a use for without a source.
+    size: (width, height), brought to what the model can walk; by default what it was trained on.
+    start: z_T (1, c, h, w) in the noise's place. With the option `source`, another prompt, the
+    picture is an edit of that one's from the same noise, by Prompt-to-Prompt.
+    Raises InputError as `edit`, for a start of another shape, and for what only such an edit has a
+    use for without a source.
     """
-    options |= dict(seed=seed, steps=steps, guidance=guidance, source=source)
     request = request_generation(prompt, **options)
-    return model.decode(run_generation(model, request, progress)[-1:])
+    return model.decode(run_generation(model, request, progress, size, start)[-1:])
 
 
 def run(model: StableDiffusion, request: Request, progress: Progress = silent) -> Result:
     """Makes a requested edit or reconstruction."""
-    if request.method == "vae":  # no step: the picture is encoded and decoded
+    if request.method is SAMPLERS["vae"]:  # no step: the picture is encoded and decoded
         request = replace(request, settings=Settings(encode_ratio=0.0, mask=None), inversion=None)
     edit, inversion = begin(model, request, progress)
     z, mask = edit.trajectory[-1], None
-    for step in steps_of(request.row, edit, z, progress):
+    for step in steps_of(request.method, edit, z, progress):
         z, mask = step.z, step.mask if step.mask is not None else mask
     latent = z[-1:]
     if mask is None and edit.is_masked:  # no step was made, so the edit shows nowhere
@@ -187,11 +219,28 @@ def run(model: StableDiffusion, request: Request, progress: Progress = silent) -
     return Result(model, request, latent, mask, inversion)
 
 
-@torch.no_grad()
-def run_generation(model: StableDiffusion, request: Request, progress: Progress = silent) -> Tensor:
+def run_generation(
+    model: StableDiffusion,
+    request: Request,
+    progress: Progress = silent,
+    size: tuple[int, int] | None = None,
+    start: Tensor | None = None,
+) -> Tensor:
     """z_0 of a requested picture, after its source's if there is one: (1 or 2, c, h, w)."""
     edit = prepare(model, request)
-    g = torch.Generator().manual_seed(request.settings.seed)
+    if size is not None:
+        edit = replace(edit, latent_size=model.latent_size(size))
     shape = 1, model.unet.config.latent_channels, *edit.latent_size
-    start = torch.randn(shape, generator=g).to(model.device)
-    return last(steps_of(request.row, edit, start, progress), start)
+    if start is None:
+        g = torch.Generator("cpu").manual_seed(request.settings.seed)
+        start = torch.randn(shape, generator=g, dtype=torch.float32, device="cpu")
+    if start.shape != shape:
+        raise InputError(f"the start must be of shape {shape}, not {tuple(start.shape)}")
+    start = start.to(model.device, torch.float32)
+    return last(steps_of(request.method, edit, start, progress), start)
+
+
+for _verb, _names in ((invert, OF_AN_INVERSION), (edit, NAMES)):
+    _verb.__doc__ += f"\n    Options, with their defaults:\n{described(_names)}\n    "
+for _verb in (result, steps, reconstruct, generate):
+    _verb.__doc__ += "\n    Options: as `edit` has them.\n    "

@@ -1,4 +1,11 @@
-"""The errors that are the caller's to mend: each message is one sentence fit for a user."""
+"""The errors that are the caller's to mend, and the remarks that a caller should see.
+
+Each message is one sentence fit for a user. Remarks are Python's warnings: shown once a place, and
+silenced by `warnings.simplefilter("ignore", ptinv.Remark)`.
+"""
+
+import sys
+import warnings
 
 
 class InputError(ValueError):
@@ -11,6 +18,22 @@ class CheckpointError(InputError):
 
 class PictureError(InputError):
     """A picture that cannot be used."""
+
+
+class Remark(UserWarning):
+    """What was decided where nothing was said: the words that an edit is about, say."""
+
+
+class Doubt(Remark):
+    """Something that was given does nothing, or not what it seems to do."""
+
+
+def remark(message: str, kind: type[Remark] = Remark) -> None:
+    """Warns at the line that called the package, wherever in it this is."""
+    depth = 1
+    while sys._getframe(depth).f_globals["__name__"].partition(".")[0] in (__package__, "torch"):
+        depth += 1
+    warnings.warn(message, kind, stacklevel=depth + 1)
 
 
 def not_finite(what: str) -> FloatingPointError:

@@ -4,8 +4,9 @@ A setting is written once, as a field of `Settings`: its default, its range or c
 meaning. The checks below, the options of the command line and their help are made from the fields.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from difflib import get_close_matches
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, Literal, get_args
@@ -101,22 +102,26 @@ def _field(default: Any, rule: Any, group: str, meaning: str, metavar: str | Non
     rule: a number's (least, greatest), where a whole default means whole numbers; a Literal; or a
     check, which takes name and value and raises InputError. None is right where it is the default.
     """
-    choices = get_args(rule) or None
+    choices, limits = get_args(rule) or None, ""
     if choices:
+        limits = f" ({' or '.join(choices)})"
         rule = _if(lambda value: value in choices, " or ".join(choices))
     elif isinstance(rule, tuple):
         metavar, whole = str(default), isinstance(default, int)
+        limits = f" (from {rule[0]} to {rule[1]})"
         rule = partial(check, low=rule[0], high=rule[1], whole=whole)
     about = dict(check=rule, group=group, meaning=meaning, metavar=metavar, choices=choices)
+    about["limits"] = limits
     if isinstance(default, dict):
         return field(default_factory=default.copy, metadata=about)
     return field(default=default, metadata=about)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Settings:
-    """All settings; a method's row in `methods/table.py` may have other defaults. Raises InputError
-    (a ValueError), naming the setting, for a value out of range."""
+    """All settings, by default the paper's for PTI; `METHODS["sdedit"].settings(…)` has another
+    method's defaults. Raises InputError (a ValueError), naming the setting, for a value out of
+    range."""
 
     # fmt: off
     steps: int = _field(50, (1, 500), INVERSION, "of DDIM, over the whole schedule")
@@ -130,6 +135,10 @@ class Settings:
     stop_below: float = _field(0.0, (0, 1000), INVERSION,
         "the loss that ends a step's tuning; it grows by step")
     guidance: float = _field(7.5, (0, 100), INVERSION, "ω in tuning and sampling")
+    guidance_gate: Gate = _field((0.0, 1.0), bounds, INVERSION, "the share of the steps that are "
+        "guided, from the noise on, or FROM:TO; ω is at most 1 on the others (default: all)", "0.5")
+    negative: str = _field("", check_text, INVERSION,
+        "what the picture should not show: ∅ in tuning and sampling is this text's", "TEXT")
     init_embedding: Start = _field("target", Start, INVERSION, "where the tuning starts")
     source: str | None = _field(None, check_text, INVERSION, "what the picture shows: needed by "
         "the methods that sample it beside the edit, and a hint to the others", "TEXT")
@@ -140,7 +149,7 @@ class Settings:
     low_pass: int = _field(4, (1, 1000), EDIT, "cells of ilvr's filter")
     mask: Image.Image | Literal["auto"] | None = _field(  # None: everywhere
         "auto", _check_mask, EDIT, "your own mask: white where to edit", "FILE")
-    mask_from: str | None = _field(None, check_text, EDIT, "attention (of the focus words), "
+    mask_from: str | None = _field("attention", check_text, EDIT, "attention (of the focus words), "
         "difference (of noise, against --source), file (of --mask), joined with + (either), * "
         "(both) and ~ (not) (default: the method's)", "MASKS")
     mask_threshold: float = _field(0.3, (0, 1), ATTENTION,
@@ -183,8 +192,10 @@ class Settings:
     def __post_init__(self):
         for setting in fields(self):
             value = getattr(self, setting.name)
-            if value is not None or setting.default is not None:
+            if value is not None or type(None) not in get_args(setting.type):
                 setting.metadata["check"](setting.name, value)
+        gate = bounds("guidance_gate", self.guidance_gate)  # one spelling, so that two compare
+        object.__setattr__(self, "guidance_gate", gate)
         if self.init_embedding == "source" and not self.source:
             raise InputError("init_embedding 'source' needs a source text; give one")
         names = self.mask_names
@@ -197,6 +208,14 @@ class Settings:
             raise InputError("mask_from names a file; give it as the mask")
         if self.paste_back and not names:
             raise InputError("paste_back needs a mask, and nothing masks this edit; give a mask")
+
+    def __repr__(self) -> str:
+        usual = vars(Settings())
+        other = (f"{name}={value!r}" for name, value in vars(self).items() if value != usual[name])
+        return f"Settings({', '.join(other)})"
+
+    def __hash__(self) -> int:  # the dict and the picture among the fields have none
+        return hash(tuple(v for v in vars(self).values() if isinstance(v, int | float | str)))
 
     @property
     def mask_expression(self) -> str | None:
@@ -221,13 +240,54 @@ def names_of(group: str) -> tuple[str, ...]:
 
 
 NAMES = tuple(f.name for f in fields(Settings))
-OF_GENERATING = ("steps", "guidance", "seed")
+OF_GENERATING = ("steps", "guidance", "guidance_gate", "negative", "seed")
 # the group INVERSION in the order in which a stored inversion holds it, these first; the rest of
 # the settings can change without inverting or tuning again
 FIRST = ("steps", "encode_ratio", "inversion_guidance", "seed", "source")
 OF_AN_INVERSION = tuple(dict.fromkeys(FIRST + names_of(INVERSION)))
+LATER = ("guidance_gate", "negative")  # younger than the first files: left out at their defaults
+# what other libraries call it
+ELSEWHERE = {
+    "num_inference_steps": "steps is the name here",
+    "guidance_scale": "guidance is the name here",
+    "negative_prompt": "negative is the name here",
+    "strength": "encode_ratio is the name here",
+    "generator": "give a seed, a whole number",
+    "num_inner_steps": "inner_steps is the name here",
+    "learning_rate": "lr is the name here",
+    "mask_image": "mask is the name here",
+    "source_prompt": "source is the name here",
+    "image": "picture is the name here",
+    "output_type": "for tensors take result(…).latent",
+    "callback": "loop over steps(…)",
+}
 
 
 def of_an_inversion(settings: Settings) -> dict[str, Any]:
     """The settings that an inversion's tensors can depend on, by name."""
-    return {name: getattr(settings, name) for name in OF_AN_INVERSION}
+    values, usual = vars(settings), vars(Settings())
+    lasting = [name for name in OF_AN_INVERSION if name not in LATER or values[name] != usual[name]]
+    return {name: values[name] for name in lasting}
+
+
+def check_names(options: Iterable[str]) -> None:
+    """Raises TypeError for a name that is no setting's, and says which may be meant."""
+    for name in options:
+        if name not in NAMES:
+            near = get_close_matches(name, NAMES, n=1)
+            hint = ELSEWHERE.get(name) or (f"did you mean {near[0]}?" if near else "")
+            raise TypeError(f"there is no option {name!r}; {hint or 'see help(ptinv.Settings)'}")
+
+
+def described(names: Iterable[str]) -> str:
+    """Settings for a docstring: each with its default, range or choices, and meaning."""
+    about = {setting.name: setting for setting in fields(Settings)}
+    lines = []
+    for setting in (about[name] for name in names):
+        default = setting.default if setting.default is not MISSING else {}
+        limits, meaning = setting.metadata["limits"], setting.metadata["meaning"]
+        lines.append(f"    {setting.name} = {default!r}{limits}: {meaning}")
+    return "\n".join(lines)
+
+
+Settings.__doc__ = f"{Settings.__doc__}\n\n{described(NAMES)}\n    "

@@ -124,7 +124,7 @@ def attention_maps(
         inversion = picture
     else:
         inversion = invert(model, picture, prompt, METHOD, progress, **options)
-    embedding, trajectory = model.embed(prompt), inversion.on(model.device)["trajectory"]
+    embedding, trajectory = model.embed(prompt), inversion.trajectory.to(model.device)
     recorded = []
     for timestep in progress(inversion.schedule, "looking"):
         records = tuple(Record(level) for level in levels)
@@ -177,7 +177,7 @@ def check_sheet(picture: Image.Image, words: Collection[Word], rows: int) -> Non
 
 def _draw(rows: list[Row], steps: int) -> Image.Image:
     """Draws rows of maps, the key to their colours, and which way the steps are counted."""
-    bar = over(Image.new("RGB", (128, 14)), torch.linspace(0, 1, 128)[None])
+    bar = over(Image.new("RGB", (128, 14)), torch.linspace(0, 1, 128, device="cpu")[None])
     key = "the colours", "0 to max, the word's largest share of a pixel's attention"
     order = f"Step {steps} is the noisiest, step 1 next to the picture."
     return draw_sheet([*rows, Row([Tile(bar)], *key)], order)

@@ -19,6 +19,12 @@ def ptinv_(*words):
         return exit.code
 
 
+def remarks(capsys):
+    """The lines that a command has said on stderr since they were last read."""
+    lines = capsys.readouterr().err.splitlines()
+    return [line.removeprefix("ptinv: ") for line in lines if line.startswith("ptinv: ")]
+
+
 def contents(folder):
     """The files in a folder, by name."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}

@@ -102,3 +102,23 @@ def unet_calls(monkeypatch):
 
     monkeypatch.setattr(UNet, "forward", noted)
     return timesteps
+
+
+class Remarks:
+    """What a caller is told: the package's warnings so far."""
+
+    def __init__(self, recorded):
+        self.recorded = recorded
+
+    @property
+    def messages(self):
+        return [str(w.message) for w in self.recorded if issubclass(w.category, ptinv.Remark)]
+
+    def clear(self):
+        self.recorded.clear()
+
+
+@pytest.fixture
+def remarks(recwarn):
+    """The remarks that a test causes, whether Python has shown them before or not."""
+    return Remarks(recwarn)

@@ -104,7 +104,9 @@ def test_the_same_inputs_give_the_same_bytes(small_model, picture):
 
 
 def test_a_seed_makes_a_picture_and_another_seed_another(small_model):
-    one, two, other = (ptinv.generate(small_model, PROMPT, seed, steps=3) for seed in (1, 1, 2))
+    one, two, other = (
+        ptinv.generate(small_model, PROMPT, seed=seed, steps=3) for seed in (1, 1, 2)
+    )
     assert one.size == (32, 32)
     assert same(one, two)
     assert not same(one, other)

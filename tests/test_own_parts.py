@@ -53,10 +53,29 @@ def test_a_stage_uses_only_settings_that_an_inversion_keeps():
         stages.Stage("mine", ("steps", "eta"), lambda e, progress: {})
 
 
-def test_a_stage_s_tensor_that_an_inversion_has_no_place_for_is_refused(small_model, picture):
-    lost = stages.Stage("mine", ("steps",), lambda e, progress: {"tuned": e.trajectory})
-    with pytest.raises(TypeError, match="tuned"):
-        latent(small_model, picture, replace(METHODS["pti"], extra=lost))
+def test_a_stage_keeps_tensors_of_its_own_in_an_inversion_and_its_file(
+    small_model, picture, tmp_path
+):
+    made = []
+
+    def halved(e, progress):
+        made.append(1)
+        return {"halves": e.trajectory[1:] / 2}
+
+    stage = stages.Stage("mine", ("steps",), halved)
+    method = replace(
+        METHODS["ddim-global"],
+        extra=stage,
+        after=lambda e, step: step.z + e.made["halves"][step.k - 1],
+    )
+    fresh = latent(small_model, picture, method)
+    inversion = ptinv.invert(small_model, picture, PROMPT, method, steps=4)
+    inversion.save(path := tmp_path / "x.safetensors")
+    opened = ptinv.Inversion.load(path)
+    assert torch.equal(opened.extras["halves"], inversion.trajectory[1:] / 2)
+    made.clear()
+    assert torch.equal(latent(small_model, opened, method), fresh)
+    assert made == []
 
 
 def test_an_own_guide_sees_both_predictions_also_at_1(small_model, picture):

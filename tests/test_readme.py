@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
-from commands import ptinv_
+from commands import ptinv_, remarks
 from PIL import Image
 
 from ptinv.metrics import psnr
@@ -24,15 +24,16 @@ def alike(made: Path, shown: Path) -> bool:
 
 
 @pytest.mark.slow
-def test_the_first_command_makes_the_edit_that_the_picture_shows(tmp_path, monkeypatch, caplog):
+def test_the_first_command_makes_the_edit_that_the_picture_shows(tmp_path, monkeypatch, capsys):
     (command,) = re.findall(r"^pip install -e \. && ptinv (.*) -o edited\.png$", README, re.M)
     out = tmp_path / "edited.png"
     monkeypatch.chdir(ROOT)
     monkeypatch.delenv("PTINV_MODEL", raising=False)
     assert ptinv_(*shlex.split(command), "-o", out) == 0
     assert alike(out, EXAMPLES / "edited.png")
+    said = remarks(capsys)
     for line in re.findall(r"^ptinv: (.*?)(?:; …)?$", README, re.M):
-        assert any(message.startswith(line) for message in caplog.messages), line
+        assert any(message.startswith(line) for message in said), line
 
 
 @pytest.mark.slow

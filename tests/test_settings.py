@@ -38,7 +38,7 @@ def test_an_inversion_depends_on_the_settings_of_its_group():
     names = set(names_of(INVERSION))
     assert len(OF_AN_INVERSION) == len(names) and set(OF_AN_INVERSION) == names
     assert set(OF_GENERATING) < names
-    kept = of_an_inversion(Settings(steps=7, source="a car"))
+    kept = of_an_inversion(Settings(steps=7, source="a car", negative="blur", guidance_gate=0.5))
     assert tuple(kept) == OF_AN_INVERSION and kept["steps"] == 7 and kept["source"] == "a car"
 
 
@@ -46,7 +46,8 @@ def test_the_defaults_are_the_paper_s():
     usual = Settings()
     assert (usual.steps, usual.encode_ratio, usual.guidance) == (50, 0.8, 7.5)
     assert (usual.inner_steps, usual.lr, usual.eta, usual.mask_threshold) == (1, 0.1, 0.9, 0.3)
-    assert len(NAMES) == 34
+    assert (usual.negative, usual.guidance_gate) == ("", (0.0, 1.0))
+    assert len(NAMES) == 36
 
 
 def test_two_settings_do_not_share_their_weights():
@@ -91,10 +92,10 @@ REFUSED += [("init_embedding", value) for value in ("random", "source", None)]
 REFUSED += [("sampler", "ddpm"), ("mask_relative_to", "all"), ("align", None), ("proximal", "l2")]
 REFUSED += [("source", 5), ("focus", b"car"), ("focus", "\udcff"), ("reweight", ["car"])]
 REFUSED += [(name, " ") for name in ("focus", "source_focus", "subtract")]
-REFUSED += [("reuse_tuning", "yes"), ("paste_back", 1), ("paste_back", True)]
+REFUSED += [("reuse_tuning", "yes"), ("paste_back", 1)]
 REFUSED += [("mask", value) for value in ("mask.png", 0.5)]
 REFUSED += [("mask_from", value) for value in (5, "", "attention+", "cloud", "file")]
-REFUSED += [("self_replace", gate) for gate in GATES]
+REFUSED += [(name, gate) for name in ("self_replace", "guidance_gate") for gate in GATES]
 REFUSED += [("cross_replace", gate) for gate in [*GATES, {"car": 2}, {"car": (0.5, 0.4)}]]
 
 
@@ -156,7 +157,7 @@ def test_a_word_to_weigh_is_a_text():
         ),
         (dict(mask_from="file"), "mask_from names a file; give it as the mask"),
         (
-            dict(paste_back=True),
+            dict(paste_back=True, mask_from=None),
             "paste_back needs a mask, and nothing masks this edit; give a mask",
         ),
     ],
@@ -173,7 +174,8 @@ def test_a_refusal_is_a_sentence(options, sentence):
 @pytest.mark.parametrize(
     "options, expression, names",
     [
-        (dict(), None, set()),
+        (dict(), "attention", {"attention"}),
+        (dict(mask_from=None), None, set()),
         (dict(mask=None, mask_from="attention"), None, set()),
         (dict(mask=MASK), "file", {"file"}),
         (dict(mask=MASK, mask_from="attention"), "file", {"file"}),

@@ -57,7 +57,7 @@ def test_step_k_is_the_mean_over_heads_and_layers_at_the_latent_that_it_leaves(
 ):
     layers = []
 
-    class Recorder:
+    class Recorder(ptinv.Control):
         def wants(self, place):
             return place.kind == "cross" and place.level == LEVEL
 
@@ -107,7 +107,7 @@ def test_a_level_attends_where_its_blocks_do_and_the_coarsest_always():
     for attends in [(True, False), (False, True), (False, False)]:
         places = []
 
-        class Places:
+        class Places(ptinv.Control):
             def wants(self, place, places=places):
                 places.append(place)
                 return False
@@ -148,9 +148,9 @@ def test_the_words_leave_out_the_start_and_end_tokens(found):
     torch.testing.assert_close(words + rest, torch.ones_like(rest))
 
 
-def test_words_past_the_tokens_that_the_model_reads_have_no_map(small_model, inversion, caplog):
+def test_words_past_the_tokens_that_the_model_reads_have_no_map(small_model, inversion, remarks):
     found = ptinv.attention_maps(small_model, inversion, "red " * 75 + "boat")
-    assert len(found.words) == 75 and "cut off: boat" in caplog.text
+    assert len(found.words) == 75 and "cut off: boat" in "".join(remarks.messages)
 
 
 @pytest.mark.parametrize(

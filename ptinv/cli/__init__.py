@@ -3,14 +3,16 @@
 Here is how it ends: 0 done, 2 something given is wrong, 130 interrupted, 1 anything else.
 """
 
-import logging
 import os
 import signal
 import sys
 import threading
+import warnings
+from collections.abc import Callable
+from functools import partial
 
 from .. import __version__
-from ..errors import InputError
+from ..errors import Doubt, InputError, Remark
 
 
 class Interrupted(KeyboardInterrupt):
@@ -65,15 +67,16 @@ def _run(argv: list[str] | None) -> int:
         return 0
     if args.command is None:
         parser.error("say what to do")
-    logging.basicConfig(format="ptinv: %(message)s", level=logging.WARNING)
-    quiet = getattr(args, "quiet", False)
-    logging.getLogger("ptinv").setLevel(logging.WARNING if quiet else logging.INFO)
     import torch
 
     from . import commands
 
     try:
-        getattr(commands, args.command)(args)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore" if getattr(args, "quiet", False) else "always", Remark)
+            warnings.simplefilter("always", Doubt)
+            warnings.showwarning = partial(_show, warnings.showwarning)
+            getattr(commands, args.command)(args)
         return 0
     except (InputError, FloatingPointError) as error:
         # a setting's name at the start of a message, as it was spelt
@@ -81,6 +84,14 @@ def _run(argv: list[str] | None) -> int:
         return _say(f"{flag(first)} {rest}" if first in NAMES else str(error), 2)
     except torch.OutOfMemoryError:
         return _say("the device's memory is full; use --dtype float16 or --device cpu", 1)
+
+
+def _show(usual: Callable, message: Warning | str, category: type[Warning], *where) -> None:
+    """Shows a warning as Python does, unless it is a remark of ours."""
+    if issubclass(category, Remark):
+        _say(str(message), 0)
+    else:
+        usual(message, category, *where)
 
 
 def _say(message: str, code: int) -> int:

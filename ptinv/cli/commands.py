@@ -4,7 +4,6 @@ Whatever can be refused is refused before the model is loaded, and the output is
 at once. Progress and remarks go to stderr, results to stdout.
 """
 
-import logging
 import os
 import sys
 from argparse import Namespace
@@ -12,33 +11,30 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from tqdm import tqdm
 
 from .. import api, word_maps
 from ..core.ddim import schedule
 from ..core.model import StableDiffusion
 from ..core.pictures import resize
-from ..errors import InputError
+from ..errors import Doubt, InputError, remark
 from ..methods.masks import over
+from ..methods.request import opened
 from ..methods.stages import Progress
 from ..methods.table import METHODS
 from ..methods.words import read
 from ..metrics import psnr
 from ..settings import NAMES, Settings, check_prompt
 from ..storage import checkpoint, files, pictures
-from ..storage.inversion import SUFFIX, Inversion, is_inversion
-from ..storage.provenance import Recipe, check_same, fingerprint, made_with
+from ..storage.inversion import SUFFIX, Inversion
+from ..storage.provenance import Recipe, check_same, fingerprint
 from .options import flag
-
-log = logging.getLogger(__name__)
 
 
 def edit(args: Namespace) -> None:
     output, shown = _outputs(args, args.show_mask)
-    picture = _open(args.picture)
-    request = api.request_edit(picture, args.prompt, args.method, **_settings(args))
-    result = _make(args, "edit", request, _load(args), output)
+    request = api.request_edit(args.picture, args.prompt, args.method, **_settings(args))
+    result = _make(args, request, _load(args), output)
     if shown:
         mask = torch.ones(1, 1, 1, 1) if result.mask is None else result.mask
         pictures.save_picture(over(request.image, mask), shown)
@@ -48,15 +44,15 @@ def invert(args: Namespace) -> None:
     output = files.check_output(args.output, [SUFFIX])
     if args.prompt is not None:
         check_prompt(args.prompt, "what the picture should become, or leave it out")
-    picture = _open(args.picture)
-    request = api.request_inversion(picture, args.prompt, args.method or "pti", **_settings(args))
+    method = args.method or "pti"
+    request = api.request_inversion(args.picture, args.prompt, method, **_settings(args))
     api.run_inversion(_load(args), request, _progress(args)).save(output)
 
 
 def reconstruct(args: Namespace) -> None:
-    output, picture = _output(args, args.output), _open(args.picture)
-    request = api.request_reconstruction(picture, args.prompt, args.method, **_settings(args))
-    _make(args, "reconstruct", request, _load(args), output)
+    output = _output(args, args.output)
+    how = args.picture, args.prompt, args.method
+    _make(args, api.request_reconstruction(*how, **_settings(args)), _load(args), output)
 
 
 def again(args: Namespace) -> None:
@@ -69,14 +65,14 @@ def again(args: Namespace) -> None:
     output = _output(args, output)
     given = vars(recipe.settings) | _same_mask(args, recipe.mask_hash)
     verb = api.request_edit if recipe.command == "edit" else api.request_reconstruction
-    request = verb(_open(args.picture), recipe.prompt, recipe.method, **given)
-    if _hash_of(request) != recipe.picture_hash:
-        log.warning("%s is not what %s was made of: making the same of it", args.picture, edited)
+    request = verb(args.picture, recipe.prompt, recipe.method, **given)
+    if api.hash_of_input(request) != recipe.picture_hash:
+        remark(f"{args.picture} is not what {edited} was made of: making the same of it", Doubt)
     model = _load(args, **{name: recipe.made_with[name] for name in ("device", "dtype")})
     check_same(str(edited), recipe.made_with, model)
-    repeated = _make(args, recipe.command, request, model, output).picture
+    repeated = _make(args, request, model, output).picture
     same = fingerprint(repeated) == fingerprint(pictures.open_picture(edited))
-    log.info("%s has %s pixels as %s", output, "the same" if same else "not the same", edited)
+    remark(f"{output} has {'the same' if same else 'not the same'} pixels as {edited}")
 
 
 def generate(args: Namespace) -> None:
@@ -86,7 +82,7 @@ def generate(args: Namespace) -> None:
     if shown and not request.settings.source:
         raise InputError("there is no source's picture to show; give its prompt with --source")
     model = _load(args)
-    record = _record("generate", request, model)
+    record = api.record_of(model, request)
     latents = api.run_generation(model, request, _progress(args))  # the source's before the edit's
     pictures.save_picture(model.decode(latents[-1:]), output, record)
     if shown:
@@ -96,7 +92,7 @@ def generate(args: Namespace) -> None:
 def attention(args: Namespace) -> None:
     output = _output(args, args.output)
     check_prompt(args.prompt, "what to look for in the picture")
-    picture, given = _open(args.picture), _settings(args)
+    picture, given = opened(args.picture), _settings(args)
     settings = word_maps.settings_of_maps(picture, **given)
     count = len(schedule(settings.steps, settings.encode_ratio))
     for steps in args.at or []:
@@ -122,32 +118,17 @@ def methods(args: Namespace) -> None:
 
 
 def _make(
-    args: Namespace, command: str, request: api.Request, model: StableDiffusion, output: Path
+    args: Namespace, request: api.Request, model: StableDiffusion, output: Path
 ) -> api.Result:
     """Makes and saves the picture; a reconstruction's PSNR is printed."""
-    record = _record(command, request, model)
     result = api.run(model, request, _progress(args))
-    pictures.save_picture(result.picture, output, record)
-    if command == "reconstruct":
+    result.save(output)
+    if request.command == "reconstruct":
         wanted = resize(request.image, model.picture_size(request.image.size))
         ceiling = model.decode(model.encode(request.image))
-        print(f"{request.method}: {psnr(result.decoded, wanted):.2f} dB")
+        print(f"{request.name}: {psnr(result.decoded, wanted):.2f} dB")
         print(f"vae: {psnr(ceiling, wanted):.2f} dB (the ceiling)")
     return result
-
-
-def _record(command: str, request: api.Request, model: StableDiffusion) -> dict[str, str]:
-    """The record of a picture to be made, as text chunks for a format that has them."""
-    name = "generate" if command == "generate" else request.method
-    made, of = made_with(model), _hash_of(request)
-    return Recipe(command, request.prompt, name, request.settings, made, of).chunks()
-
-
-def _hash_of(request: api.Request) -> str:
-    """The hash of what a picture is made of: with a stored tuning, that is more than pixels."""
-    if request.settings.reuse_tuning:
-        return request.inversion.digest
-    return fingerprint(request.image) if request.image else ""
 
 
 def _same_mask(args: Namespace, mask_hash: str) -> dict[str, Any]:
@@ -179,11 +160,6 @@ def _outputs(args: Namespace, beside: str | None) -> tuple[Path, Path | None]:
     return output, other
 
 
-def _open(path: str) -> Image.Image | Inversion:
-    """Opens a picture, or an inversion that was stored of one."""
-    return Inversion.load(path) if is_inversion(path) else pictures.open_picture(path)
-
-
 def _settings(args: Namespace) -> dict[str, Any]:
     """The settings that were given, as Python takes them."""
     given = {name: getattr(args, name) for name in NAMES if name in args}
@@ -193,7 +169,6 @@ def _settings(args: Namespace) -> dict[str, Any]:
                 "--mask-from leaves out the file that --mask gives; "
                 "join it, as in attention*file, or leave one of them out"
             )
-        given["mask"] = pictures.open_picture(given["mask"])
     return given | {n: dict(given[n]) for n in ("reweight", "cross_replace") if n in given}
 
 
@@ -203,7 +178,7 @@ def _load(args: Namespace, **usual: str) -> StableDiffusion:
         raise InputError("--model is empty; name a checkpoint, or leave it out for the tiny model")
     path = args.model or os.environ.get("PTINV_MODEL") or None
     if path is None:
-        log.info(
+        remark(
             "no --model given: using the embedded tiny model, which knows only its own small world "
             "of drawn scenes; for photographs, fetch Stable Diffusion with "
             "`python tools/download_weights.py sd-v1-4` (of ptinv's repository) and give --model "

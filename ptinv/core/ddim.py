@@ -26,7 +26,8 @@ def alphas_cumprod() -> Tensor:
     √β grows linearly. Each training step t leaves 1 - β_t of the energy, so ᾱ_t is their product:
     0.999 at t = 0, 0.0047 at t = 999. Computed in float64 and rounded once.
     """
-    betas = torch.linspace(0.00085**0.5, 0.012**0.5, TRAIN_STEPS, dtype=torch.float64) ** 2
+    ends = 0.00085**0.5, 0.012**0.5
+    betas = torch.linspace(*ends, TRAIN_STEPS, dtype=torch.float64, device="cpu") ** 2
     return torch.cumprod(1 - betas, dim=0).float()
 
 

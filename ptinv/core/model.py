@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, overload
 
 import torch
 from PIL import Image
@@ -78,29 +78,43 @@ class StableDiffusion:
             return self.text_encoder(self.tokenizer.ids(prompts).to(self.device)).float()
 
     @torch.no_grad()
-    def encode(self, image: Image.Image) -> Tensor:
-        """ENC: a picture of any size -> z_0 (1, c, h, w), the scaled mean of the posterior."""
-        image = to_rgb(image)
-        image = resize(image, self.picture_size(image.size))
+    def encode(self, images: Image.Image | list[Image.Image]) -> Tensor:
+        """ENC: a picture of any size, or several of one -> z_0 (b, c, h, w), the posterior's scaled
+        mean."""
+        images = [to_rgb(image) for image in (images if isinstance(images, list) else [images])]
+        fitted = [resize(image, self.picture_size(image.size)) for image in images]
         with self.autocast():
-            mean, _ = self.vae.encode(to_tensor(image).to(self.device))
+            mean, _ = self.vae.encode(torch.cat(list(map(to_tensor, fitted))).to(self.device))
         return mean.float() * self.latent_scale
 
+    @overload
+    def decode(self, z0: Tensor) -> Image.Image: ...
+
+    @overload
+    def decode(self, z0: list[Tensor]) -> list[Image.Image]: ...
+
     @torch.no_grad()
-    def decode(self, z0: Tensor) -> Image.Image:
-        """DEC: z_0 (1, c, h, w) -> a picture. Raises FloatingPointError if z_0 is not finite."""
+    def decode(self, z0):
+        """DEC: z_0 (1, c, h, w) -> a picture; a list of them, or a batch of several, -> a list.
+
+        Raises FloatingPointError if z_0 is not finite.
+        """
+        latents = torch.cat(z0) if isinstance(z0, list) else z0
         with self.autocast():
-            x = self.vae.decode(z0.to(self.device) / self.latent_scale)
-        return to_picture(x.float().cpu())
+            x = self.vae.decode(latents.to(self.device) / self.latent_scale)
+        pictures = [to_picture(row) for row in x.float().cpu().split(1)]
+        return pictures if isinstance(z0, list) or len(z0) > 1 else pictures[0]
 
     def predict_noise(
         self, z: Tensor, t: int, context: Tensor, control: Control | None = None
     ) -> Tensor:
         """ε_θ(z_t, t, c) in float32. Gradients flow to z and context where they require them."""
+        t = torch.tensor([t], device=z.device)  # a number would be compiled in
         with self.autocast():
             return self.unet(z, t, context, control).float()
 
 
+@torch.inference_mode(False)  # weights of the other kind would take no part in gradients
 def load(
     folder: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
 ) -> StableDiffusion:

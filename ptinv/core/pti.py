@@ -31,14 +31,14 @@ from ..errors import not_finite
 from . import ddim
 from .ddim import Timestep
 from .model import StableDiffusion
-from .sampling import Condition, Schedule, Step, constant, invert, last, sample
+from .sampling import Condition, Guidance, Schedule, Step, constant, invert, last, omega, sample
 
 Side = Literal["null", "cond"]
 Land = Callable[[Tensor], Tensor]  # an embedding -> where the guided step lands with it
 
 
 def ddim_inversion(
-    model: StableDiffusion, z0: Tensor, schedule: Schedule, condition: Condition, guidance: float
+    model: StableDiffusion, z0: Tensor, schedule: Schedule, condition: Condition, guidance: Guidance
 ) -> Tensor:
     """z_0 (b, c, h, w) -> the trajectory z*_0 … z*_T' as (T'+1, b, c, h, w).
 
@@ -94,7 +94,8 @@ def gradient(land: Land, c: Tensor, pivot: Tensor, scale: float) -> tuple[Tensor
     raise not_finite("the tuning")
 
 
-@torch.no_grad()  # but for `gradient`
+@torch.inference_mode(False)  # whatever the caller's: `gradient` needs gradients
+@torch.no_grad()
 def tune(
     model: StableDiffusion,
     trajectory: Tensor,
@@ -105,7 +106,7 @@ def tune(
     side: Side = "cond",
     inner_steps: int = 1,
     lr: float = 0.1,
-    guidance: float = 7.5,
+    guidance: Guidance = 7.5,
     lr_decay: float = 0.0,
     stop_below: float = 0.0,
 ) -> Tuning:
@@ -113,9 +114,9 @@ def tune(
 
     "cond": c_t from `start` = c*, beside `other` = ∅. "null": Null-Text Inversion (2211.09794), ∅_t
     from ∅, beside a text of the picture. trajectory: (T'+1, b, c, h, w); schedule: noisiest first;
-    start, other: (b or 1, 77, d). inner_steps: N. lr: β. guidance: ω. Null-Text Inversion's, with i
-    steps done: β is times 1 - i·lr_decay, and a step ends once all losses are below
-    stop_below·(1 + 2i). Raises FloatingPointError if the numbers are not finite.
+    start, other: (b or 1, 77, d). inner_steps: N. lr: β. guidance: ω, of all steps or by step.
+    Null-Text Inversion's, with i steps done: β is times 1 - i·lr_decay, and a step ends once all
+    losses are below stop_below·(1 + 2i). Raises FloatingPointError if the numbers are not finite.
     """
     z = trajectory[-1]  # z̄_T' = z*_T'
     other, c = other.expand(len(z), -1, -1), start.expand(len(z), -1, -1)
@@ -124,7 +125,8 @@ def tune(
     for i, timestep in enumerate(schedule):  # t = T', …, 1
         pivot = trajectory[timestep.k - 1]  # z*_{t-1}, where this step should land
         eps_other = model.predict_noise(z, timestep.t, other)  # once: c does not change it
-        land = partial(guided_step, model, z, timestep, eps_other, guidance, side=side)
+        w = omega(guidance, timestep.k)
+        land = partial(guided_step, model, z, timestep, eps_other, w, side=side)
         c = c.detach().clone().requires_grad_()  # c_t, from c_{t+1}
         adam = torch.optim.Adam([c], lr=lr * max(0.0, 1 - i * lr_decay))
         for _ in range(inner_steps):  # N times, Eqs. 7-8
@@ -166,7 +168,7 @@ def edit_latent(
     prompt: str,
     *,
     eta: float = 0.9,
-    guidance: float = 7.5,
+    guidance: Guidance = 7.5,
     steps: int = 50,
     encode_ratio: float = 0.8,
     inner_steps: int = 1,

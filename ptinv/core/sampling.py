@@ -10,7 +10,8 @@ Every method samples along the same schedule and differs in what it plugs in:
 
 Shapes: a latent is (b, c, h, w), where each row is a branch (or a picture); embeddings are
 (b or 1, 77, d). In the UNet's batch the ∅ rows come first and the branches' rows after; `rows`
-names each of them, so that no control has to guess: ("null", "null", "source", "target").
+names each of them, so that no control has to guess: ("null:source", "null:target", "source",
+"target").
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,7 @@ from .ddim import Timestep
 from .model import StableDiffusion
 
 Schedule = Iterable[Timestep]
+Guidance = float | Callable[[int], float]  # ω; or k -> ω of the step that leaves z_k
 Condition = Callable[[int], tuple[Tensor, Tensor]]
 Branches = tuple[str, ...]
 ControlAt = Callable[[int, Branches], Control | None]
@@ -34,7 +36,7 @@ After = Callable[["Step"], "Step"]
 NoiseAt = Callable[[int], Tensor]  # k -> Gaussian noise (1, c, h, w) for the step that leaves z_k
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
     """One step that was made, with everything that it was made of."""
 
@@ -55,6 +57,11 @@ class Step:
     def z0(self) -> Tensor:
         """f_θ(z_from, ε̃): the clean latent that the step aims at, (b, c, h, w)."""
         return ddim.predict_z0(self.z_from, self.eps, self.timestep.alpha_from)
+
+
+def omega(guidance: Guidance, k: int) -> float:
+    """ω of step k."""
+    return guidance(k) if callable(guidance) else guidance
 
 
 def constant(null: Tensor, cond: Tensor) -> Condition:
@@ -98,7 +105,8 @@ def predictions(
     branches = branches or ("target",) * len(z)
     if len(branches) != len(z):
         raise ValueError(f"{len(z)} rows of the latent, but branches {branches}")
-    hook = control(timestep.k, ("null",) * len(z) + branches) if control else None
+    rows = (*(f"null:{branch}" for branch in branches), *branches)
+    hook = control(timestep.k, rows) if control else None
     both = model.predict_noise(torch.cat([z, z]), timestep.t, torch.cat([null, cond]), hook)
     return both.chunk(2)
 
@@ -109,7 +117,7 @@ def sample(
     z: Tensor,
     schedule: Schedule,
     condition: Condition,
-    guidance: float = 7.5,
+    guidance: Guidance = 7.5,
     *,
     control: ControlAt | None = None,
     guide: Guide = ddim.guide,
@@ -119,14 +127,16 @@ def sample(
 ) -> Iterator[Step]:
     """Sampling: yields the steps to z_{T'-1}, …, z_0 from z_T'; the schedule is noisiest first.
 
-    guidance: ω. after: rules that are applied one after the other. branches: a name for each row
-    of z, by which controls tell the rows apart; without names all of them are "target".
+    guidance: ω, of all steps or by step. after: rules that are applied one after the other.
+    branches: a name for each row of z, by which controls tell the rows apart; without names all of
+    them are "target".
     """
     for timestep in schedule:
+        w = omega(guidance, timestep.k)
         eps_null, eps_cond = predictions(
-            model, z, timestep, condition(timestep.k), guidance, control, branches, guide
+            model, z, timestep, condition(timestep.k), w, control, branches, guide
         )
-        eps = guide(eps_null, eps_cond, guidance)
+        eps = guide(eps_null, eps_cond, w)
         cleaner = advance(timestep, z, eps)
         step = Step(timestep, z, cleaner, eps_null, eps_cond, eps)
         for rule in after:
@@ -136,7 +146,7 @@ def sample(
 
 
 def invert(
-    model: StableDiffusion, z: Tensor, schedule: Schedule, condition: Condition, guidance: float
+    model: StableDiffusion, z: Tensor, schedule: Schedule, condition: Condition, guidance: Guidance
 ) -> Iterator[Step]:
     """DDIM inversion, Eq. 6: `sample` with the ends of each step exchanged, clean end first.
 

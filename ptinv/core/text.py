@@ -50,4 +50,4 @@ class Tokenizer:
     def ids(self, prompts: list[str]) -> Tensor:
         """(b, 77): start, the prompt, and end tokens to the full length, as SD v1 was trained."""
         out = self.clip(prompts, padding="max_length", truncation=True, max_length=LENGTH)
-        return torch.tensor(out["input_ids"])
+        return torch.tensor(out["input_ids"], device="cpu")

@@ -16,7 +16,7 @@ import torch
 from einops import rearrange, reduce
 from torch import Tensor
 
-from ..core.attention import Control, Place
+from ..core.attention import QKV, Control, Place
 from ..core.sampling import Branches, ControlAt
 from ..core.text import LENGTH
 from ..settings import DEFAULT, Gate, Settings, WordGates, bounds
@@ -26,7 +26,7 @@ Change = Callable[[Tensor, Tensor], Tensor]  # (M of the source, M* of the targe
 
 
 @dataclass
-class Record:
+class Record(Control):
     """Adds up the attention that each token gets, over the heads and layers of one level."""
 
     level: int
@@ -69,7 +69,7 @@ class AttentionStore:
 
 
 @dataclass(frozen=True)
-class RowControl:
+class RowControl(Control):
     """Changes the maps of the target's rows, by those of the source's, and no other row."""
 
     kind: Literal["self", "cross"]
@@ -103,10 +103,15 @@ def reweight(factors: Tensor, gates: Tensor, steps: int) -> ControlAt:
 
 
 @dataclass(frozen=True)
-class Chain:
+class Chain(Control):
     """Several controls one after the other, each in the layers that it acts on."""
 
     controls: tuple[Control, ...]
+
+    def inputs(self, q: Tensor, k: Tensor, v: Tensor, place: Place) -> QKV:
+        for control in self.controls:
+            q, k, v = control.inputs(q, k, v, place)
+        return q, k, v
 
     def wants(self, place: Place) -> bool:
         return any(control.wants(place) for control in self.controls)
@@ -119,10 +124,14 @@ class Chain:
 
 
 def chained(controls: list[ControlAt]) -> ControlAt | None:
-    """Several controls as one; None if there are none."""
-    if not controls:
-        return None
-    return lambda k, rows: Chain(tuple(control(k, rows) for control in controls))
+    """Several controls as one; None if there are none. Each may be None on some steps."""
+
+    def at(k: int, rows: Branches) -> Control | None:
+        made = (control(k, rows) for control in controls)
+        here = tuple(control for control in made if control is not None)
+        return Chain(here) if here else None
+
+    return at if controls else None
 
 
 def rows_of(branch: str, rows: Branches) -> list[int]:
@@ -133,7 +142,7 @@ def rows_of(branch: str, rows: Branches) -> list[int]:
 def interval(gate: Gate) -> Tensor:
     """The [a, b) of a gate, (2,). Raises InputError unless 0 ≤ a ≤ b ≤ 1."""
     # in float64, where a step's fraction and the same fraction written down are equal
-    return torch.tensor(bounds("a gate", gate), dtype=torch.float64)
+    return torch.tensor(bounds("a gate", gate), dtype=torch.float64, device="cpu")
 
 
 def token_gates(gates: WordGates, find: Callable[[str], list[int]]) -> Tensor:

@@ -1,6 +1,7 @@
 """One edit as the cells of the table see it: its inputs, and the tensors made of them so far."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -19,12 +20,13 @@ def fresh_noise(seed: int, stream: int, shape: tuple[int, ...]) -> NoiseAt:
 
     def at(k: int) -> Tensor:
         (mixed,) = np.random.SeedSequence((seed, stream, k)).generate_state(1, np.uint64)
-        return torch.randn(shape, generator=torch.Generator().manual_seed(int(mixed >> 1)))
+        g = torch.Generator("cpu").manual_seed(int(mixed >> 1))
+        return torch.randn(shape, generator=g, dtype=torch.float32, device="cpu")
 
     return at
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Edit:
     """A plain record, made by `run.prepare`. Embeddings are (1, 77, d)."""
 
@@ -35,15 +37,28 @@ class Edit:
     schedule: list[Timestep]  # clean end first
     latent_size: tuple[int, int]  # (h, w)
     z0: Tensor | None  # the encoded picture (1, c, h, w); None for one that is generated
-    null: Tensor  # ∅, the empty text's
+    empty: Tensor  # of the empty text
+    null: Tensor  # ∅ in tuning and sampling: the negative prompt's, by default the empty text's
     target: Tensor  # c*, the prompt's
-    source: Tensor  # of the text of the picture; ∅ where there is none
+    source: Tensor  # of the text of the picture; the empty text's where there is none
     words: Words
     controls: tuple[ControlAt, ...] = ()  # of the attention that branches share
-    # from the stages
-    trajectory: Tensor | None = None  # z*_0 … z*_T', (T'+1, 1, c, h, w)
-    tuned: Tensor | None = None  # c_1 … c_T', or Null-Text Inversion's ∅_1 … ∅_T', (T', 1, 77, d)
-    residuals: Tensor | None = None  # r_1 … r_T', (T', 1, c, h, w)
+    made: Mapping[str, Tensor] = field(default_factory=dict)  # by the stages, (T' or T'+1, 1, …)
+
+    @property
+    def trajectory(self) -> Tensor:
+        """z*_0 … z*_T', (T'+1, 1, c, h, w)."""
+        return self.made["trajectory"]
+
+    @property
+    def tuned(self) -> Tensor:
+        """c_1 … c_T', or Null-Text Inversion's ∅_1 … ∅_T', (T', 1, 77, d)."""
+        return self.made["embeddings"]
+
+    @property
+    def residuals(self) -> Tensor:
+        """r_1 … r_T', (T', 1, c, h, w)."""
+        return self.made["residuals"]
 
     @property
     def is_masked(self) -> bool:
@@ -55,9 +70,15 @@ class Edit:
         """z*_{k-1}, where a step would end if it stayed on the trajectory, (1, c, h, w)."""
         return self.trajectory[step.k - 1]
 
+    def guidance(self, k: int) -> float:
+        """ω of step k: outside `guidance_gate`, at most 1."""
+        (begin, end), steps = self.settings.guidance_gate, len(self.schedule)
+        done = (steps - k) / steps
+        return self.settings.guidance if begin <= done < end else min(self.settings.guidance, 1.0)
+
     def embed(self, text: str) -> Tensor:
         """A text's embedding; the empty one is at hand."""
-        return self.model.embed(text) if text else self.null
+        return self.model.embed(text) if text else self.empty
 
     def noise(self, stream: int) -> NoiseAt:
         """Gaussian noise (1, c, h, w) for each step; independent streams have other numbers."""

@@ -64,7 +64,7 @@ def replacement(source: list[Word], target: list[Word]) -> Tensor:
             f"replacement needs as many words in both prompts, not {word_count(source)} and "
             f"{word_count(target)}; refinement takes prompts of any length"
         )
-    mapper = torch.zeros(LENGTH, LENGTH)
+    mapper = torch.zeros(LENGTH, LENGTH, device="cpu")
     mapper[0, 0] = 1
     there, here = by_place(source), by_place(target)
     for place in there.keys() & here.keys():
@@ -72,9 +72,9 @@ def replacement(source: list[Word], target: list[Word]) -> Tensor:
         if len(old) == len(new):
             mapper[old, new] = 1
         else:
-            mapper[torch.tensor(old)[:, None], new] = 1 / len(new)
+            mapper[[[token] for token in old], new] = 1 / len(new)
     ends = [1 + max(positions_of(words), default=0) for words in (source, target)]  # end tokens
-    padding = torch.arange(LENGTH - max(ends))
+    padding = torch.arange(LENGTH - max(ends), device="cpu")
     mapper[ends[0] + padding, ends[1] + padding] = 1
     return mapper
 
@@ -87,7 +87,7 @@ def refinement(source: Sequence[int], target: Sequence[int]) -> Tensor:
     same position; where the target is shorter some of those positions hold words of the source, as
     in the original.
     """
-    mapper = torch.zeros(LENGTH, LENGTH)
+    mapper = torch.zeros(LENGTH, LENGTH, device="cpu")
     for new, old in enumerate(needleman_wunsch(source, target)):
         if old >= 0:
             mapper[old, new] = 1
@@ -124,7 +124,7 @@ def needleman_wunsch(source: Sequence[int], target: Sequence[int]) -> list[int]:
 
 def word_tokens(words: list[Word]) -> Tensor:
     """(77,) of bool: which positions hold words, not the start, the end or padding."""
-    held = torch.zeros(LENGTH, dtype=torch.bool)
+    held = torch.zeros(LENGTH, dtype=torch.bool, device="cpu")
     held[positions_of(words)] = True
     return held
 

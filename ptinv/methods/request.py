@@ -4,53 +4,93 @@ Everything that can be refused without one is refused here, with InputError. A s
 settings come between a method's defaults and the options that are given.
 """
 
-import logging
+from collections.abc import Collection
 from dataclasses import dataclass, replace
+from os import PathLike
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from ..core.sampling import Branches
-from ..errors import InputError
-from ..settings import ATTENTION, OF_AN_INVERSION, Settings, check_prompt, names_of
-from ..storage.inversion import Inversion
-from ..storage.pictures import checked
+from ..errors import Doubt, InputError, PictureError, remark
+from ..options import Picture
+from ..settings import (
+    ATTENTION,
+    OF_AN_INVERSION,
+    Settings,
+    check_names,
+    check_prompt,
+    names_of,
+)
+from ..storage.inversion import Inversion, is_inversion
+from ..storage.pictures import checked, open_picture
 from .masks import check_mask
-from .table import METHODS, Method, find
+from .table import METHODS, Method, find, name_of
 
-log = logging.getLogger(__name__)
-
-Picture = Image.Image | Inversion
 # other names that `reconstruct` takes: sampling without a tuning, and a mere round trip
-SAMPLERS = dict.fromkeys(("ddim", "vae"), METHODS["ddim-global"])
+SAMPLERS = {name: replace(METHODS["ddim-global"], title=name) for name in ("ddim", "vae")}
 # options that `generate` has a use for only where the picture is an edit of another
 OF_AN_EDIT = [*(name for name in names_of(ATTENTION) if name != "reweight"), "mask", "mask_from"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Request:
     """Everything that making it takes, but the model."""
 
-    method: str | Method  # as it was named
-    row: Method
+    command: str  # "edit", "reconstruct", "invert" or "generate"
+    method: Method
     image: Image.Image | None  # RGB, in its own size; None for a picture that is generated
     inversion: Inversion | None  # a stored one, to go on from
     prompt: str | None  # None for an inversion that no text is known for yet
     settings: Settings
-    branches: Branches  # of the row's, those to be sampled
+    branches: Branches  # of the method's, those to be sampled
+
+    @property
+    def name(self) -> str:
+        """The method's name, or its title if it has none."""
+        return name_of(self.method, METHODS | SAMPLERS) or self.method.title
+
+
+def opened(picture: Picture | Inversion) -> Image.Image | Inversion:
+    """A picture as RGB, or an inversion; from whatever a picture is given as.
+
+    That is a PIL image of any size and mode, a path (also of an inversion's file), or an array of
+    bytes: (h, w) grey, (h, w, 3) RGB or (h, w, 4) RGB with alpha. Raises PictureError.
+    """
+    if isinstance(picture, Inversion):
+        return picture
+    if isinstance(picture, str | PathLike):
+        return Inversion.load(picture) if is_inversion(picture) else open_picture(picture)
+    if isinstance(picture, np.ndarray):
+        channels = picture.shape[2:]
+        if picture.dtype != np.uint8 or picture.ndim < 2 or channels not in ((), (3,), (4,)):
+            wanted = "uint8, (h, w), (h, w, 3) or (h, w, 4)"
+            raise PictureError(f"an array must be {wanted}, not {picture.dtype} {picture.shape}")
+        picture = Image.fromarray(picture)
+    if not isinstance(picture, Image.Image):
+        kinds = "a PIL image, a path, an array or an inversion"
+        raise PictureError(f"a picture must be {kinds}, not {type(picture).__name__}")
+    return checked(picture)
 
 
 def request_edit(
-    picture: Picture, prompt: str, method: str | Method | None = None, **options
+    picture: Picture | Inversion, prompt: str, method: str | Method | None = None, **options
 ) -> Request:
     """An edit. Raises InputError, among all else for an empty prompt."""
     check_prompt(prompt, "what the picture should become")
-    method = method or method_of(picture)
-    return _request(picture, prompt, method, settings_for(picture, method, prompt, **options))
+    picture = opened(picture)
+    method = find(method or method_of(picture))
+    settings = settings_for(picture, method, prompt, **_read(options))
+    _doubt_unused(options, method)
+    return _request("edit", picture, prompt, method, settings)
 
 
 def request_reconstruction(
-    picture: Picture, prompt: str | None = None, method: str | Method | None = None, **options
+    picture: Picture | Inversion,
+    prompt: str | None = None,
+    method: str | Method | None = None,
+    **options,
 ) -> Request:
     """A picture as the method gives it back unedited: an edit at η = 0, without a mask by default.
 
@@ -59,37 +99,42 @@ def request_reconstruction(
     method keeps lead back only where it samples with what it inverted with: the prompt is then the
     source text, too, and ω is the same both ways. Raises InputError.
     """
-    method = method or method_of(picture)
-    row = find(method, METHODS | SAMPLERS)
+    picture = opened(picture)
+    method = find(method or method_of(picture), METHODS | SAMPLERS)
     if prompt is None and isinstance(picture, Inversion):
-        prompt = picture.settings["source" if row.needs_source else "prompt"]
+        prompt = picture.settings["source" if method.needs_source else "prompt"]
     if prompt is None:
         prompt = ""
     check_prompt(prompt)
-    options = ({} if "mask_from" in options else {"mask": None}) | options | {"eta": 0.0}
-    if row.needs_source and prompt:
+    given = _read(options)
+    options = ({} if "mask_from" in given else {"mask": None}) | given | {"eta": 0.0}
+    if method.needs_source and prompt:
         if options.get("source", prompt) != prompt:
             raise InputError("source and prompt both say what the picture shows; give one of them")
         options["source"] = prompt
-    if row.exact_as_inverted:
-        guidance = row.settings(**options).guidance
+    if method.exact_as_inverted:
+        guidance = method.settings(**options).guidance
         options = {"source": prompt or None, "inversion_guidance": guidance} | options
-    request = _request(picture, prompt, method, settings_for(picture, row, prompt, **options))
-    return replace(request, branches=row.branches[:1])
+    settings = settings_for(picture, method, prompt, **options)
+    _doubt_unused(given, method, ["eta"])
+    request = _request("reconstruct", picture, prompt, method, settings)
+    return replace(request, branches=method.branches[:1])
 
 
 def request_inversion(
-    picture: Image.Image, prompt: str | None = None, method: str | Method = "pti", **options
+    picture: Picture, prompt: str | None = None, method: str | Method = "pti", **options
 ) -> Request:
     """An inversion. Options that only an edit uses are checked and not kept. Raises InputError."""
+    picture = opened(picture)
     if isinstance(picture, Inversion):
         raise InputError("this is an inversion already; give it to edit or reconstruct")
-    row = find(method)
-    row.settings(**options | {"mask": None, "paste_back": False})
+    method = find(method)
+    method.settings(**_read(options) | {"mask": None, "paste_back": False})
+    _doubt_unused(options, method)
     lasting = {name: value for name, value in options.items() if name in OF_AN_INVERSION}
     if prompt is not None:
         check_prompt(prompt)
-    return _request(picture, prompt, method, row.settings(**lasting, mask=None))
+    return _request("invert", picture, prompt, method, method.settings(**lasting, mask=None))
 
 
 def request_generation(prompt: str, **options) -> Request:
@@ -98,86 +143,130 @@ def request_generation(prompt: str, **options) -> Request:
     for name in () if source else OF_AN_EDIT:
         if options.get(name) is not None:
             raise InputError(f"{name} is for an edit of another prompt's picture; give a source")
-    method = "p2p" if source else "ddim-global"
-    settings = METHODS[method].settings(**options | {"encode_ratio": 1.0})
+    method = METHODS["p2p" if source else "ddim-global"]
+    settings = method.settings(**_read(options) | {"encode_ratio": 1.0})
     check_prompt(prompt)
-    return _request(None, prompt, method, settings)
+    _doubt_unused(options, method, ["encode_ratio", "inversion_guidance"])
+    return _request("generate", None, prompt, method, settings)
 
 
 def _request(
-    picture: Picture | None, prompt: str | None, method: str | Method, settings: Settings
+    command: str,
+    picture: Image.Image | Inversion | None,
+    prompt: str | None,
+    method: Method,
+    settings: Settings,
 ) -> Request:
-    row = find(method, METHODS | SAMPLERS)
     inversion = picture if isinstance(picture, Inversion) else None
-    image = inversion.picture if inversion else picture and checked(picture)
+    image = inversion.picture if inversion else picture
     if isinstance(settings.mask, Image.Image):
         settings = replace(settings, mask=check_mask(settings.mask, image and image.size))
-    return Request(method, row, image, inversion, prompt, settings, row.branches)
+    return Request(command, method, image, inversion, prompt, settings, method.branches)
 
 
-def method_of(picture: Picture) -> str | Method:
+def _read(options: dict[str, Any]) -> dict[str, Any]:
+    """The options, with a mask opened. TypeError for a name that is no option's."""
+    check_names(options)
+    mask = options.get("mask")
+    read = mask is None or isinstance(mask, str) and mask == "auto"
+    return options if read else options | {"mask": opened(mask)}
+
+
+def _doubt_unused(options: dict[str, Any], method: Method, unused: Collection[str] = ()) -> None:
+    """Doubts those options that change nothing, here or ever in a method, unless they are what they
+    are by default."""
+    ignored = method.ignored.union(unused)
+    idle = [name for name in options if name in ignored and options[name] != method.own(name)]
+    if idle:
+        name = name_of(method, METHODS | SAMPLERS) or method.title
+        remark(f"{', '.join(idle)} will change nothing: {name} does not use it", Doubt)
+
+
+def method_of(picture: Image.Image | Inversion) -> str | Method:
     """The method for a picture if none is named, or for an inversion: the one that made it."""
-    return picture.settings["method"] if isinstance(picture, Inversion) else "pti"
+    method = picture.settings["method"] if isinstance(picture, Inversion) else "pti"
+    if isinstance(method, list):
+        raise InputError("the inversion was made by a method without a name; give the method")
+    return method
 
 
-def made_alike(inversion: Inversion, row: Method) -> bool:
+def stages_of(inversion: Inversion) -> list[str | None]:
+    """The titles of the stages that made an inversion's trajectory and what else it holds."""
+    method = inversion.settings["method"]
+    return method if isinstance(method, list) else find(method).stages
+
+
+def made_alike(inversion: Inversion, method: Method) -> bool:
     """True if an inversion holds what a method needs besides a trajectory, for any prompt."""
-    return find(inversion.settings["method"]).extra is row.extra and bool(inversion.extras)
+    return stages_of(inversion)[1] == method.stages[1] and bool(inversion.extras)
 
 
 def settings_for(
-    picture: Picture, method: str | Method, prompt: str | None = None, **options
+    picture: Picture | Inversion, method: str | Method, prompt: str | None = None, **options
 ) -> Settings:
     """The given options over the method's defaults; an inversion's own settings come in between.
 
-    Those are what its trajectory was made with and, if the same method made the rest, how.
+    Those are what its trajectory was made with and, if the same stage made the rest, how.
     prompt: the wanted picture's, if that is known; else the inversion's own.
     Raises InputError for settings out of range, and where the inversion was made with others.
     """
-    row, inverted = find(method), isinstance(picture, Inversion)
-    settings = row.settings(**(_kept(picture, row) if inverted else {}) | options)
-    if inverted:
-        _check_trajectory(picture, row, settings, prompt, options)
-    if settings.reuse_tuning and not inverted:
-        raise InputError("reuse_tuning needs an inversion in the picture's place; give one")
-    if settings.reuse_tuning and row.extra and not made_alike(picture, row):
+    method = find(method)
+    if not isinstance(picture, Inversion):
+        settings = method.settings(**options)
+        if settings.reuse_tuning:
+            raise InputError("reuse_tuning needs an inversion in the picture's place; give one")
+        return settings
+    settings = method.settings(**_kept(picture, method) | options)
+    _check_trajectory(picture, method, settings, prompt, options)
+    if settings.reuse_tuning and method.extra and not made_alike(picture, method):
         raise InputError("reuse_tuning finds no tuning of this method in the inversion")
     return settings
 
 
-def _kept(inversion: Inversion, row: Method) -> dict[str, Any]:
-    """The inversion's own settings that a row goes on with, by name."""
-    stored, made_by = inversion.settings, find(inversion.settings["method"])
-    if made_by.trajectory is not row.trajectory:
+def _kept(inversion: Inversion, method: Method) -> dict[str, Any]:
+    """The inversion's own settings that a method goes on with, by name.
+
+    Of a stage that both have, except where the two methods' own defaults differ.
+    """
+    stored, (trajectory, extra) = vars(inversion.made_by), stages_of(inversion)
+    if trajectory != method.trajectory.title:
         raise InputError(
-            f"the inversion is {made_by.trajectory.title}, and this method needs "
-            f"{row.trajectory.title}; invert the picture anew"
+            f"the inversion is {trajectory}, and this method needs {method.trajectory.title}; "
+            "invert the picture anew"
         )
-    key = row.trajectory.key(inversion.made_by, stored["prompt"])
+    key = method.trajectory.key(inversion.made_by, inversion.settings["prompt"])
     names = {name for name, value in key.items() if value != ""}
-    if made_by == row and row.extra:
-        names.update(row.extra.uses, ["source"])
-    if row.needs_source:
+    if method.extra and extra == method.extra.title:
+        names |= {name for name in method.extra.uses if name not in _differing(inversion, method)}
+        names.add("source")
+    if method.needs_source:
         names.add("source")
     return {name: stored[name] for name in OF_AN_INVERSION if name in names}
 
 
+def _differing(inversion: Inversion, method: Method) -> set[str]:
+    """The settings whose defaults are another method's for an inversion than for this one."""
+    made_by = inversion.settings["method"]
+    theirs = method.defaults if isinstance(made_by, list) else find(made_by).defaults
+    ours = method.defaults
+    return {name for name in theirs | ours if theirs.get(name) != ours.get(name)}
+
+
 def _check_trajectory(
-    inversion: Inversion, row: Method, settings: Settings, prompt: str | None, options: dict
+    inversion: Inversion, method: Method, settings: Settings, prompt: str | None, options: dict
 ) -> None:
     """Raises InputError unless the trajectory is the one that the settings and prompt call for.
-    Logs where it is another method's, and not what the row's own settings would make."""
-    stored = inversion.settings
-    was = row.trajectory.key(inversion.made_by, stored["prompt"])
-    usual = vars(Settings()) | row.defaults
+    Remarks where it is another method's, and not what the method's own settings would make."""
+    was = method.trajectory.key(inversion.made_by, inversion.settings["prompt"])
     differ = [
-        f"{name} {stored[name]} (its own: {usual[name]})"
+        f"{name} {was[name]} (its own: {method.own(name)})"
         for name in ("encode_ratio", "inversion_guidance")
-        if name in was and name not in options and stored[name] != usual[name]
+        if name in was and name not in options and was[name] != method.own(name)
     ]
-    if differ and find(stored["method"]) != row:
-        log.warning("the method walks the inversion's trajectory, with %s", ", ".join(differ))
-    key = row.trajectory.key(settings, stored["prompt"] if prompt is None else prompt)
+    if differ and (stages_of(inversion) != method.stages or _differing(inversion, method)):
+        remark(f"the method walks the inversion's trajectory, with {', '.join(differ)}", Doubt)
+    prompt = inversion.settings["prompt"] if prompt is None else prompt
+    key = method.trajectory.key(settings, prompt)
     for name, value in key.items():
         if was[name] != value:
             # a prompt may have stood in for the source that was not given, then or now

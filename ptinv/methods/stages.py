@@ -26,7 +26,16 @@ from torch import Tensor
 from ..core import ddim
 from ..core.ddim import Timestep
 from ..core.pti import Side, ddim_inversion, tune
-from ..core.sampling import Advance, NoiseAt, Step, ancestral, constant, deterministic, sample
+from ..core.sampling import (
+    Advance,
+    Guidance,
+    NoiseAt,
+    Step,
+    ancestral,
+    constant,
+    deterministic,
+    sample,
+)
 from ..errors import InputError
 from ..settings import OF_AN_INVERSION, Settings
 from .edit import Edit
@@ -42,11 +51,11 @@ def noised(z0: Tensor, schedule: list[Timestep], noise: NoiseAt) -> Tensor:
 
 def mean_step(timestep: Timestep, z: Tensor, eps: Tensor) -> Tensor:
     """Eq. 2 without the noise that it would add: the mean of the ancestral step."""
-    return ancestral(lambda k: torch.zeros(()))(timestep, z, eps)
+    return ancestral(lambda k: torch.zeros((), device="cpu"))(timestep, z, eps)
 
 
 def residuals(
-    e: Edit, progress: Progress, guidance: float, advance: Advance = deterministic
+    e: Edit, progress: Progress, guidance: Guidance, advance: Advance = deterministic
 ) -> Tensor:
     """r_1 … r_T', (T', b, c, h, w), of sampling for the source text down the edit's trajectory."""
     missed: list[Tensor] = []
@@ -74,7 +83,11 @@ def inversion_text(settings: Settings, prompt: str | None) -> str:
 
 def tuning_text(settings: Settings, prompt: str | None) -> str:
     """The text at whose embedding c_T' starts."""
-    texts = {"target": prompt or "", "null": "", "source": settings.source or ""}
+    texts = {
+        "target": prompt or "",
+        "null": settings.negative,
+        "source": settings.source or "",
+    }
     return texts[settings.init_embedding]
 
 
@@ -83,15 +96,17 @@ def silent(loop: Iterable, label: str) -> Iterable:
     return loop
 
 
-TUNING = ("inner_steps", "lr", "lr_decay", "stop_below", "guidance")
+TUNING = ("inner_steps", "lr", "lr_decay", "stop_below")
+GUIDANCE = ("guidance", "guidance_gate", "negative")
 NOISE = ("steps", "encode_ratio", "seed")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Makes named tensors, each (T' or T'+1, 1, …), of an edit and those that it has already."""
+    """Makes named tensors, each (T', 1, …), of an edit and those that it has already; the stage of
+    a trajectory makes (T'+1, 1, …). An edit's cells find them as `e.made[name]`."""
 
-    title: str
+    title: str  # what an inversion's file knows it by; another stage has another
     uses: tuple[str, ...]  # settings
     make: Callable[[Edit, Progress], dict[str, Tensor]]
     # the text that it uses, if it is not a setting: the option that a user gives it by, a function
@@ -113,7 +128,7 @@ class Stage:
 
 
 def _inverted(e: Edit, progress: Progress) -> dict[str, Tensor]:
-    condition = constant(e.null, e.embed(inversion_text(e.settings, e.prompt)))
+    condition = constant(e.empty, e.embed(inversion_text(e.settings, e.prompt)))
     loop, guidance = progress(e.schedule, "inverting"), e.settings.inversion_guidance
     return {"trajectory": ddim_inversion(e.model, e.z0, loop, condition, guidance)}
 
@@ -122,8 +137,9 @@ def _tuned(
     e: Edit, progress: Progress, side: Side, start: Tensor, other: Tensor
 ) -> dict[str, Tensor]:
     how = {name: getattr(e.settings, name) for name in TUNING}
+    how |= dict(guidance=e.guidance, side=side)
     loop = progress(e.schedule[::-1], "tuning")
-    return tune(e.model, e.trajectory, loop, start, other, side=side, **how)._asdict()
+    return tune(e.model, e.trajectory, loop, start, other, **how)._asdict()
 
 
 INVERTED = Stage(
@@ -144,20 +160,22 @@ NOISED_EACH = Stage(
 )
 TUNED = Stage(
     "tune c_t",
-    (*TUNING, "init_embedding"),
+    (*TUNING, *GUIDANCE, "init_embedding"),
     lambda e, p: _tuned(e, p, "cond", e.embed(tuning_text(e.settings, e.prompt)), e.null),
     text=("prompt", tuning_text),
 )
 NULL_TUNED = Stage(
-    "tune ∅_t", (*TUNING, "source"), lambda e, p: _tuned(e, p, "null", e.null, e.source)
+    "tune ∅_t",
+    (*TUNING, *GUIDANCE, "source"),
+    lambda e, p: _tuned(e, p, "null", e.null, e.source),
 )
 OFFSETS = Stage(
     "measure what each step misses",
-    ("guidance", "source"),
-    lambda e, p: {"residuals": residuals(e, p, e.settings.guidance)},
+    (*GUIDANCE, "source"),
+    lambda e, p: {"residuals": residuals(e, p, e.guidance)},
 )
 NOISE_MAPS = Stage(
     "solve for the noise maps",
-    ("inversion_guidance", "source"),
+    ("inversion_guidance", "source", "negative"),
     lambda e, p: {"residuals": residuals(e, p, e.settings.inversion_guidance, mean_step)},
 )

@@ -8,7 +8,8 @@
     guide              the two predictions as one                  (ddim.py, after_step.py)
     advance            the step itself                             (sampling.py)
     after              the latent that a step ends in: Eq. 10, ILVR, residuals; the mask is next
-    defaults           of the settings, where they are not the paper's for PTI; masks among them
+    reads              the settings that its cells read, besides those that all methods share
+    defaults           of the settings, where they are not the paper's for PTI, `Settings()`
 
 Rows with a source_condition need a text of the picture: the source's branch returns to the picture,
 and the target's shares its attention. A row needs no name:
@@ -26,7 +27,7 @@ from ..core import ddim, sampling
 from ..core.pti import interpolate
 from ..core.sampling import Branches, Step, ancestral, constant, deterministic
 from ..errors import InputError
-from ..settings import Settings
+from ..settings import NAMES, Settings
 from . import stages
 from .after_step import low_pass, proximal_guide, pull_back
 from .controls import SIDE_BY_SIDE
@@ -40,7 +41,16 @@ def sampler(e: Edit) -> sampling.Advance:
     return deterministic if e.settings.sampler == "ddim" else ancestral(e.noise(stream=1))
 
 
-@dataclass(frozen=True)
+# settings that every method shares: the walk's, and where the edit shows
+SHARED = (
+    "steps encode_ratio seed guidance guidance_gate source reweight reuse_tuning mask mask_from "
+    "mask_threshold mask_relative_to mask_dilate mask_feather mask_draws mask_clamp focus "
+    "source_focus subtract paste_back"
+).split()
+PAIRED = ("cross_replace", "self_replace", "self_cells", "align")  # of `shared_attention`
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Method:
     """One row of the table."""
 
@@ -53,12 +63,18 @@ class Method:
     guide: Callable[[Edit], sampling.Guide] = lambda e: ddim.guide
     advance: Callable[[Edit], sampling.Advance] = sampler
     after: Callable[[Edit, Step], Tensor] = lambda e, step: step.z
+    reads: tuple[str, ...] = ("negative",)  # by ∅ of the usual condition
     defaults: dict[str, Any] = field(default_factory=dict)
 
     @property
     def branches(self) -> Branches:
         """The rows that are sampled side by side; the last one is the result."""
         return SIDE_BY_SIDE if self.source_condition else ("target",)
+
+    @property
+    def stages(self) -> list[str | None]:
+        """The titles of its stages: what a stored inversion has to be made by to serve it."""
+        return [self.trajectory.title, self.extra.title if self.extra else None]
 
     @property
     def needs_source(self) -> bool:
@@ -70,8 +86,24 @@ class Method:
         """True if it leads back exactly where it samples just as it was inverted."""
         return self.extra is stages.NOISE_MAPS
 
+    @property
+    def ignored(self) -> set[str]:
+        """The names of the settings that change nothing."""
+        extra = self.extra.uses if self.extra else ()
+        step = ("sampler",) if self.advance is sampler else ()
+        paired = PAIRED if self.source_condition else ()
+        used = {*SHARED, *self.trajectory.uses, *extra, *self.reads, *step, *paired}
+        return set(NAMES) - used
+
+    def own(self, name: str) -> Any:
+        """A setting's default, as it is for this method."""
+        return (vars(Settings()) | self.defaults)[name]
+
+    def __repr__(self) -> str:
+        return f"Method({self.title!r})"
+
     def settings(self, **given) -> Settings:
-        """The method's defaults with the given values; TypeError for an unknown name.
+        """The method's defaults with the given values.
 
         Raises InputError where it needs a source text, or makes something of each step, and has
         none, or where it would be made of other steps than are sampled.
@@ -89,21 +121,24 @@ class Method:
         return settings
 
 
-LOCAL = {"mask_from": "attention"}
+EVERYWHERE = {"mask_from": None}
 DIFFEDIT = {"mask_from": "difference", "mask_threshold": 0.5}
-PIVOT = LOCAL | {"encode_ratio": 1.0, "inversion_guidance": 1.0}
+PIVOT = {"encode_ratio": 1.0, "inversion_guidance": 1.0}
 
 METHODS = {
     "pti": Method(
         "Prompt Tuning Inversion: tune c_t, then sample with η·c* + (1-η)·c_t, blending locally",
         extra=stages.TUNED,
         condition=lambda e: interpolate(e.null, e.tuned, e.target, e.settings.eta),
-        defaults=LOCAL,
+        reads=("eta",),
     ),
     "ddim-edit": Method(
-        "DDIM-Edit: unconditional inversion, then sample with c*, blending locally", defaults=LOCAL
+        "DDIM-Edit: unconditional inversion, then sample with c*, blending locally"
     ),
-    "ddim-global": Method("DDIM-Global: unconditional inversion, then sample with c*, everywhere"),
+    "ddim-global": Method(
+        "DDIM-Global: unconditional inversion, then sample with c*, everywhere",
+        defaults=EVERYWHERE,
+    ),
     "diffedit": Method(
         "DiffEdit: as DDIM-Global, masked where the noise predicted for two texts differs",
         defaults=DIFFEDIT,
@@ -115,16 +150,18 @@ METHODS = {
     "latent": Method(
         "latent interpolation (Eq. 10): as DDIM-Global, each latent mixed with the inverted one",
         after=lambda e, step: torch.lerp(e.pivot(step), step.z, e.settings.eta),
+        reads=("negative", "eta"),
+        defaults=EVERYWHERE,
     ),
     "noising": Method(
         "naive noising: forget the picture by Eq. 1, then sample without a prompt",
         trajectory=stages.NOISED_ONCE,
-        defaults={"guidance": 0.0},
+        defaults=EVERYWHERE | {"guidance": 0.0},
     ),
     "sdedit": Method(
         "SDEdit: noise the picture, then sample with c*; the encode ratio is its strength",
         trajectory=stages.NOISED_ONCE,
-        defaults={"encode_ratio": 0.75},
+        defaults=EVERYWHERE | {"encode_ratio": 0.75},
     ),
     "ilvr": Method(
         "ILVR: sample with c*, low frequencies taken from the noised picture after each step",
@@ -134,7 +171,8 @@ METHODS = {
             - low_pass(step.z, e.settings.low_pass)
             + low_pass(e.pivot(step), e.settings.low_pass)
         ),
-        defaults={"encode_ratio": 1.0, "sampler": "ancestral"},
+        reads=("negative", "low_pass"),
+        defaults=EVERYWHERE | {"encode_ratio": 1.0, "sampler": "ancestral"},
     ),
     "edit-friendly": Method(
         "edit-friendly DDPM inversion: independent noises, solved for the noise maps, then c*",
@@ -142,7 +180,8 @@ METHODS = {
         extra=stages.NOISE_MAPS,
         advance=lambda e: stages.mean_step,
         after=lambda e, step: step.z + e.residuals[step.k - 1],
-        defaults={"steps": 100, "encode_ratio": 0.64, "guidance": 15.0, "inversion_guidance": 3.5},
+        defaults=EVERYWHERE
+        | {"steps": 100, "encode_ratio": 0.64, "guidance": 15.0, "inversion_guidance": 3.5},
     ),
     "p2p": Method(
         "Prompt-to-Prompt: source and target from one noise, sharing attention; nothing is tuned",
@@ -160,6 +199,7 @@ METHODS = {
         "negative-prompt inversion: the source text in ∅'s place, then Prompt-to-Prompt",
         condition=lambda e: constant(e.source, e.target),
         source_condition=lambda e: constant(e.source, e.source),  # guidance cancels here
+        reads=(),
         defaults=PIVOT,
     ),
     "npi-prox": Method(
@@ -168,6 +208,7 @@ METHODS = {
         source_condition=lambda e: constant(e.source, e.source),
         guide=lambda e: proximal_guide(e.settings),
         after=pull_back,
+        reads=("proximal", "proximal_quantile"),
         defaults=PIVOT,
     ),
     "direct": Method(
@@ -183,15 +224,21 @@ METHODS = {
         extra=stages.TUNED,
         condition=lambda e: interpolate(e.null, e.tuned, e.target, e.settings.eta),
         source_condition=lambda e: interpolate(e.null, e.tuned, e.target, 0.0),  # c_t alone
-        defaults=LOCAL | {"init_embedding": "source"},
+        reads=("eta",),
+        defaults={"init_embedding": "source"},
     ),
 }
 
 
-def find(method: str | Method, rows: dict[str, Method] = METHODS) -> Method:
-    """A row by its name, or the row itself. Raises InputError naming those there are."""
+def find(method: str | Method, methods: dict[str, Method] = METHODS) -> Method:
+    """A method by its name, or the method itself. Raises InputError naming those there are."""
     if isinstance(method, Method):
         return method
-    if method not in rows:
-        raise InputError(f"there is no method {method!r}; there are {', '.join(rows)}")
-    return rows[method]
+    if method not in methods:
+        raise InputError(f"there is no method {method!r}; there are {', '.join(methods)}")
+    return methods[method]
+
+
+def name_of(method: Method, methods: dict[str, Method] = METHODS) -> str | None:
+    """The name that a method has in the table; None for one of the caller's own."""
+    return next((name for name, known in methods.items() if known is method), None)

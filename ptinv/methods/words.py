@@ -1,6 +1,5 @@
 """Words of a prompt, found by their tokens: those an edit is about, truncated and unknown ones."""
 
-import logging
 import unicodedata
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,11 +13,9 @@ from torch import Tensor
 from ..core.model import StableDiffusion
 from ..core.sampling import Branches
 from ..core.text import LENGTH, Tokenizer
-from ..errors import InputError
+from ..errors import Doubt, InputError, remark
 from ..settings import Settings
 from .controls import SIDE_BY_SIDE, token_gates
-
-log = logging.getLogger(__name__)
 
 STOP_WORDS = frozenset(
     "a an the this that these those some and or but with without in on at by of to from for as is "
@@ -95,20 +92,22 @@ class Words:
     subtracted: dict[str, list[int]]  # by branch: whose places the mask leaves out
     gates: Tensor  # (77, 2), when the target's tokens take the source's attention, or a factor
     factors: Tensor | None  # (77,), factors of the attention that tokens get; None: all are 1
+    about: str = ""  # what there is to say of the mask's words
 
 
 def choose_words(
     tokenizer: Tokenizer, prompt: str, settings: Settings, branches: Branches
 ) -> Words:
-    """The words that an edit is about, as its settings name them or as they can be guessed. Logs
-    what was guessed. Raises InputError for a word that is not in its text."""
-    masked, focus, subtracted, factors = "attention" in settings.mask_names, {}, {}, None
+    """The words that an edit is about, as its settings name them or as they can be guessed.
+    Raises InputError for a word that is not in its text."""
+    masked, focus, about = "attention" in settings.mask_names, {}, ""
+    subtracted, factors = {}, None
     at = partial(find, tokenizer, prompt=prompt)
     if masked:
-        focus = _focus(tokenizer, prompt, settings, branches)
+        focus, about = _focus(tokenizer, prompt, settings, branches)
     gates = token_gates(settings.cross_replace if branches == SIDE_BY_SIDE else 1.0, at)
     if settings.reweight:
-        factors = torch.ones(LENGTH)
+        factors = torch.ones(LENGTH, dtype=torch.float32, device="cpu")
         for word, factor in settings.reweight.items():
             factors[at(word)] = factor
     if masked and settings.subtract:
@@ -117,14 +116,14 @@ def choose_words(
                 text = settings.source if branch == "source" else prompt
                 subtracted[branch] = at(settings.subtract, prompt=text)
         subtracted = subtracted or {"target": at(settings.subtract)}
-    return Words(focus, subtracted, gates, factors)
+    return Words(focus, subtracted, gates, factors, about)
 
 
 def _focus(
     tokenizer: Tokenizer, prompt: str, settings: Settings, branches: Branches
-) -> dict[str, list[int]]:
+) -> tuple[dict[str, list[int]], str]:
     """By branch: the named words; else those that the other text lacks. If there are none in
-    either, the prompt's first noun phrase."""
+    either, the prompt's first noun phrase. Also which that are, in a sentence."""
     source, phrase, of_source = settings.source or "", settings.focus, []
     if branches == SIDE_BY_SIDE and settings.source_focus:
         of_source = find(tokenizer, settings.source_focus, source)
@@ -136,14 +135,13 @@ def _focus(
         chosen = new_words(tokenizer, prompt, source) if source else []
         chosen = chosen or ([] if of_source else noun_phrase(read(tokenizer, prompt)))
         of_target, phrase = positions_of(chosen), " ".join(word.text for word in chosen)
+    about = "no word of the prompt says what the edit is about: editing everywhere"
+    if of_source:
+        about = "the edit is about what the source text says and the prompt doesn't"
     if phrase:
-        log.info("the edit is about: %s", phrase)
-    elif of_source:
-        log.info("the edit is about what the source text says and the prompt doesn't")
-    else:
-        log.warning("no word of the prompt says what the edit is about: editing everywhere")
+        about = f"the edit is about: {phrase}"
     focus = {"source": of_source, "target": of_target}
-    return {branch: positions for branch, positions in focus.items() if positions}
+    return {branch: positions for branch, positions in focus.items() if positions}, about
 
 
 def positions_of(words: list[Word]) -> list[int]:
@@ -197,8 +195,8 @@ def unknown_words(model: StableDiffusion, prompt: str) -> list[str]:
 
 
 def warn_of_words(model: StableDiffusion, prompt: str) -> None:
-    """Logs the words of a prompt that are truncated, and those that the model does not know."""
+    """Doubts the words of a prompt that are truncated, and those that the model does not know."""
     if lost := truncated(model.tokenizer, prompt):
-        log.warning("the model reads %d tokens; cut off: %s", LENGTH, " ".join(lost))
+        remark(f"the model reads {LENGTH} tokens; cut off: {' '.join(lost)}", Doubt)
     if unknown := dict.fromkeys(unknown_words(model, prompt)):
-        log.warning("the model does not know: %s", ", ".join(unknown))
+        remark(f"the model does not know: {', '.join(unknown)}", Doubt)

@@ -55,6 +55,7 @@ class Checkpoint(NamedTuple):
     tensors: Entries  # by network and the network's name for it: "unet.conv_in.weight"
 
 
+@torch.inference_mode(False)  # weights of the other kind would take no part in gradients
 def load(
     path: str | Path | None = None,
     device: str | torch.device | None = None,

@@ -22,16 +22,15 @@ from ..core import ddim
 from ..core.model import StableDiffusion
 from ..core.text import LENGTH
 from ..errors import InputError
-from ..settings import OF_AN_INVERSION, Settings, check_prompt, check_text
+from ..settings import LATER, OF_AN_INVERSION, Settings, check_prompt, check_text
 from . import files
 from .pictures import check_size
 from .provenance import check_recorded, check_same
 
 SUFFIX = ".safetensors"
-EXTRAS = ("embeddings", "losses", "residuals")  # which depend on a prompt, and on the method
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Inversion:
     """A picture's way into noise, and what leads back; b, the batch, is 1 for one picture. The
     unconditional trajectory doesn't depend on a prompt; tuned embeddings do."""
@@ -39,10 +38,28 @@ class Inversion:
     pixels: Tensor  # (3, H, W) bytes: the picture as it was given, in its own size
     trajectory: Tensor  # (T'+1, b, c, h, w): z*_0 … z*_T', scaled latents
     settings: dict[str, Any]  # the method, the prompt, and every setting that shaped the tensors
-    embeddings: Tensor | None = None  # (T', b, 77, d): c_1 … c_T', where a method tunes them
-    losses: Tensor | None = None  # (T', b): how far from the trajectory each tuned step lands
-    residuals: Tensor | None = None  # (T', b, c, h, w): what each step misses the trajectory by
+    extras: dict[str, Tensor] = field(default_factory=dict)  # whatever else the method made
     made_with: dict[str, Any] = field(default_factory=dict)  # see `provenance.made_with`
+
+    @property
+    def embeddings(self) -> Tensor | None:
+        """(T', b, 77, d): c_1 … c_T', where a method tunes them."""
+        return self.extras.get("embeddings")
+
+    @property
+    def losses(self) -> Tensor | None:
+        """(T', b): how far from the trajectory each tuned step lands, mean squared."""
+        return self.extras.get("losses")
+
+    @property
+    def residuals(self) -> Tensor | None:
+        """(T', b, c, h, w): what each step misses the trajectory by."""
+        return self.extras.get("residuals")
+
+    def __repr__(self) -> str:
+        made = {name: list(tensor.shape) for name, tensor in self.extras.items()}
+        width, height = self.picture.size
+        return f"Inversion({width}x{height}, {self.settings}, extras={made})"
 
     @property
     def picture(self) -> Image.Image:
@@ -57,25 +74,14 @@ class Inversion:
     @property
     def made_by(self) -> Settings:
         """The settings that its tensors were made by."""
-        return Settings(**{name: self.settings[name] for name in OF_AN_INVERSION})
-
-    @property
-    def extras(self) -> dict[str, Tensor]:
-        """Those tensors that it has besides a trajectory, by name."""
-        extras = {name: getattr(self, name) for name in EXTRAS}
-        return {name: tensor for name, tensor in extras.items() if tensor is not None}
-
-    def on(self, device: torch.device | str) -> dict[str, Tensor]:
-        """The tensors that sampling takes, by name: (T' or T'+1, b, …)."""
-        tensors = {"trajectory": self.trajectory} | self.extras
-        return {name: t.to(device) for name, t in tensors.items() if name != "losses"}
+        return Settings(**{n: v for n, v in self.settings.items() if n in OF_AN_INVERSION})
 
     @property
     def stored(self) -> dict[str, Tensor]:
         """The tensors as its file has them, by name: on the CPU and without the batch axis. Raises
         InputError for a batch of several, which no file holds."""
         tensors = {"pixels": self.pixels}
-        for name, tensor in {"trajectory": self.trajectory, **self.extras}.items():
+        for name, tensor in [("trajectory", self.trajectory), *sorted(self.extras.items())]:
             if (batch := tensor.shape[1]) != 1:
                 raise InputError(f"an inversion's file holds one picture, not a batch of {batch}")
             tensors[name] = tensor[:, 0]
@@ -98,15 +104,15 @@ class Inversion:
         config = model.unet.config
         latent = (config.latent_channels, *model.latent_size(self.picture.size))
         embedding = (LENGTH, config.context_channels)
-        wanted = {"trajectory": latent, "embeddings": embedding, "residuals": latent}
-        if any(tensor.shape[2:] != wanted[name] for name, tensor in self.on("cpu").items()):
+        wanted = {"embeddings": embedding, "residuals": latent, "trajectory": latent}
+        tensors = self.extras | {"trajectory": self.trajectory}
+        if any(tensors[name].shape[2:] != wanted[name] for name in wanted.keys() & tensors.keys()):
             raise InputError("the inversion's shapes are not the model's; invert the picture anew")
 
     def save(self, path: str | Path) -> None:
         """Writes one safetensors file; an existing one is only replaced by a complete one.
 
-        Raises OSError where it cannot be written, InputError if its method has no name to write or
-        it holds a batch of several.
+        Raises OSError where it cannot be written, InputError if it holds a batch of several.
         """
         about = {"settings": self.settings, "made_with": self.made_with, "sha256": self.digest}
         try:
@@ -126,8 +132,10 @@ class Inversion:
                 check_recorded(about["made_with"])
                 _check_shapes(file, about["settings"])
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
-            batched = {name: t if name == "pixels" else t[:, None] for name, t in tensors.items()}
-            inversion = cls(**batched, settings=about["settings"], made_with=about["made_with"])
+            pixels = tensors.pop("pixels")
+            extras = {name: tensor[:, None] for name, tensor in tensors.items()}
+            trajectory = extras.pop("trajectory")
+            inversion = cls(pixels, trajectory, about["settings"], extras, about["made_with"])
             check_size(*inversion.picture.size)
             if not all(tensor.isfinite().all() for tensor in tensors.values()):
                 raise InputError("it holds NaN or infinity")
@@ -158,8 +166,13 @@ def pixels_of(image: Image.Image) -> Tensor:
 
 def _check_settings(settings: dict[str, Any]) -> None:
     """Raises InputError, TypeError or KeyError unless the settings are whole and in range."""
-    Settings(**{name: settings[name] for name in OF_AN_INVERSION})
-    check_text("the method", settings["method"])
+    Settings(**{n: settings[n] for n in OF_AN_INVERSION if n not in LATER or n in settings})
+    if isinstance(settings["method"], list):  # the stages of one without a name
+        trajectory, extra = settings["method"]
+        check_text("the trajectory's stage", trajectory)
+        check_text("the other stage", extra or "")
+    else:
+        check_text("the method", settings["method"])
     if settings["prompt"] is not None:
         check_prompt(settings["prompt"])
     if unknown := settings.keys() - {"method", "prompt", *OF_AN_INVERSION}:
@@ -176,18 +189,17 @@ def _check_shapes(file: safe_open, settings: dict[str, Any]) -> None:
         "losses": ("F32", 1, steps),
         "residuals": ("F32", 4, steps),
     }
-    names = set(file.keys())
-    if not {"pixels", "trajectory"} <= names <= layout.keys():
+    names, unnamed = set(file.keys()), isinstance(settings["method"], list)
+    if not {"pixels", "trajectory"} <= names or not (unnamed or names <= layout.keys()):
         raise InputError(f"its tensors are {', '.join(sorted(names))}")
     for name in names:
         stored = file.get_slice(name)
         kind, shape = stored.get_dtype(), stored.get_shape()
-        if (kind, len(shape), *shape[:1]) != layout[name]:
+        own = "F32", len(shape), steps  # of a stage of somebody's own
+        if (kind, len(shape), *shape[:1]) != layout.get(name, own):
             raise InputError(f"{name} is {kind} {shape}, which {steps} steps don't make")
 
 
-def _plain(number: Any) -> Any:
-    """NumPy's numbers as Python's, which JSON can hold. InputError for a method that's a row."""
-    if not hasattr(number, "item"):
-        raise InputError("the method has no name to save; give it one in ptinv.METHODS")
-    return number.item()
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's, and a method without a name as its stages, for JSON."""
+    return value.stages if hasattr(value, "stages") else value.item()

@@ -4,7 +4,7 @@ Whatever can be wrong with a user's file raises PictureError, whose message name
 sentence. Modes and tensors are in `core/pictures.py`.
 """
 
-import logging
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,15 +14,14 @@ from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from ..core.pictures import to_rgb
-from ..errors import PictureError
+from ..errors import Doubt, PictureError, remark
 from . import files
-
-log = logging.getLogger(__name__)
 
 MIN_SIDE = 16  # pixels
 MAX_PIXELS = 64_000_000
 MAX_ASPECT = 8
 TOO_MANY = f"the picture has more than {MAX_PIXELS // 10**6} million pixels; scale it down first"
+MUTING = threading.RLock()  # filters are the process's: threads would restore each other's
 JPEG = ("JPEG", {"quality": 95, "subsampling": "4:4:4"})
 # by extension: Pillow's name and how it is written
 FORMATS = {".png": ("PNG", {}), ".jpg": JPEG, ".jpeg": JPEG, ".webp": ("WEBP", {"quality": 95})}
@@ -46,7 +45,7 @@ def _decoding(name: str = "") -> Iterator[None]:
     """Mutes Pillow's warnings and turns all that it raises on a bad picture into PictureError.
     name: what each message begins with."""
     try:
-        with warnings.catch_warnings():
+        with MUTING, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     except MemoryError:
@@ -89,10 +88,10 @@ def open_picture(path: str | Path) -> Image.Image:
     an unusable size. The size is checked in the header, before any pixel is decoded.
     """
     with _opened(path) as image:
-        rgb = to_rgb(image)
-        if (frames := getattr(image, "n_frames", 1)) > 1:
-            log.warning("%s holds %d frames; only the first is used", path, frames)
-        return rgb
+        rgb, frames = to_rgb(image), getattr(image, "n_frames", 1)
+    if frames > 1:
+        remark(f"{path} holds {frames} frames; only the first is used", Doubt)
+    return rgb
 
 
 def read_text(path: str | Path) -> dict[str, str]:

@@ -6,7 +6,6 @@ An inversion's file has part of it in its metadata, a PNG a whole `Recipe` in it
 
 import hashlib
 import json
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,12 +19,10 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..core.model import StableDiffusion
-from ..errors import InputError
+from ..errors import Doubt, InputError, remark
 from ..settings import NAMES, OF_GENERATING, Settings
 from . import files
 from .pictures import checked, read_text
-
-log = logging.getLogger(__name__)
 
 MASK = "sha256:"  # before a given mask's fingerprint, among the settings
 COMMANDS = ("edit", "reconstruct", "generate")
@@ -131,7 +128,7 @@ def check_same(what: str, recorded: dict[str, Any], model: StableDiffusion) -> N
     names = [name for name in now if name != "model" and recorded[name] != now[name]]
     if names:
         differ = ", ".join(f"{name} {recorded[name]}, now {now[name]}" for name in names)
-        log.warning("%s was made with %s: the bytes may differ", what, differ)
+        remark(f"{what} was made with {differ}: the bytes may differ", Doubt)
 
 
 def fingerprint(image: Image.Image) -> str:

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from commands import contents, pixels, ptinv_
+from commands import contents, pixels, ptinv_, remarks
 from PIL import Image
 from records import DAMAGED, retold
 from safetensors.torch import load_file, save_file
@@ -72,12 +72,12 @@ def test_an_inversion_is_reconstructed_as_its_picture(here, stored, capsys, meth
     assert pixels("a.png") == pixels("b.png")
 
 
-def test_tuning_again_is_said_and_reuse_tuning_spares_it(stored, caplog):
+def test_tuning_again_is_said_and_reuse_tuning_spares_it(stored, capsys):
     assert ptinv_("edit", stored, OTHER_PROMPT, "-o", "a.png") == 0
-    assert "the inversion has another prompt: again, tune c_t" in caplog.messages
-    caplog.clear()
+    assert "the inversion has another prompt: again, tune c_t" in remarks(capsys)
+    capsys.readouterr()
     assert ptinv_("edit", stored, OTHER_PROMPT, "--reuse-tuning", "-o", "b.png") == 0
-    assert not any("tuning" in message for message in caplog.messages)
+    assert not any("tuning" in message for message in remarks(capsys))
     assert pixels("a.png") != pixels("b.png")
 
 
@@ -132,11 +132,11 @@ EDITS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", EDITS)
-def test_an_edit_is_made_again_from_its_png(here, caplog, words):
+def test_an_edit_is_made_again_from_its_png(here, capsys, words):
     assert ptinv_(*words, *STEPS, "-o", "a.png") == 0
-    caplog.clear()
+    capsys.readouterr()
     assert ptinv_("again", "a.png", "picture.png") == 0
-    assert "a-again.png has the same pixels as a.png" in caplog.messages
+    assert "a-again.png has the same pixels as a.png" in remarks(capsys)
     made = contents(here)
     assert made["a.png"] == made["a-again.png"]
 
@@ -152,7 +152,8 @@ def test_a_png_says_in_text_how_it_was_made(small_model):
     assert ptinv_("generate", prompt, *STEPS, "--seed", "6", "-o", "b.png") == 0
     said = text("b.png")
     assert (said["command"], said["prompt"], said["seed"]) == ("generate", prompt, "6")
-    assert json.loads(said["settings"]) == {"steps": 3, "guidance": 7.5}
+    generating = {"steps": 3, "guidance": 7.5, "guidance_gate": [0.0, 1.0], "negative": ""}
+    assert json.loads(said["settings"]) == generating
     assert said["model_hash"] == model_hash(small_model)
 
 
@@ -173,7 +174,7 @@ def test_an_edit_with_a_mask_asks_for_it_and_checks_it(here, capsys):
     assert "leave --mask out" in refused(capsys, "again", "c.png", "picture.png", *mask)
 
 
-def test_an_edit_with_a_kept_tuning_is_made_again_from_the_inversion(stored, capsys, caplog):
+def test_an_edit_with_a_kept_tuning_is_made_again_from_the_inversion(stored, capsys):
     assert ptinv_("edit", stored, OTHER_PROMPT, "--reuse-tuning", "-o", "a.png") == 0
     capsys.readouterr()
     assert "needs an inversion" in refused(capsys, "again", "a.png", "picture.png")
@@ -181,14 +182,14 @@ def test_an_edit_with_a_kept_tuning_is_made_again_from_the_inversion(stored, cap
     assert pixels("a.png") == pixels("a-again.png")
     assert ptinv_("invert", "picture.png", "a red boat", *STEPS, "-o", "y.safetensors") == 0
     assert ptinv_("again", "a.png", "y.safetensors", "-o", "b.png") == 0
-    assert any("y.safetensors is not what a.png was made of" in m for m in caplog.messages)
+    assert any("y.safetensors is not what a.png was made of" in m for m in remarks(capsys))
 
 
-def test_another_picture_is_edited_in_the_same_way_and_it_is_said(picture, caplog):
+def test_another_picture_is_edited_in_the_same_way_and_it_is_said(picture, capsys):
     picture.rotate(180).save("turned.png")
     assert ptinv_("edit", "picture.png", PROMPT, *STEPS, "-o", "a.png") == 0
     assert ptinv_("again", "a.png", "turned.png", "-o", "b.png") == 0
-    assert "turned.png is not what a.png was made of: making the same of it" in caplog.messages
+    assert "turned.png is not what a.png was made of: making the same of it" in remarks(capsys)
     assert ptinv_("edit", "turned.png", PROMPT, *STEPS, "-o", "c.png") == 0
     assert pixels("b.png") == pixels("c.png")
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from commands import pixels, ptinv_
+from commands import pixels, ptinv_, remarks
 from PIL import Image
 from small import PROMPT
 
@@ -48,7 +48,7 @@ SIZES = {"portrait": (32, 80), "panorama": (160, 32)}
     "kind",
     "turned alpha 16-bit palette CMYK grey animated portrait panorama".split(),
 )
-def test_an_odd_picture_is_edited_in_its_own_size(picture, caplog, kind):
+def test_an_odd_picture_is_edited_in_its_own_size(picture, capsys, kind):
     name = odd(kind, picture.copy())
     assert ptinv_("invert", name, *STEPS, "-o", "x.safetensors") == 0
     assert ptinv_("edit", "x.safetensors", PROMPT, "-o", "a.png") == 0
@@ -56,7 +56,7 @@ def test_an_odd_picture_is_edited_in_its_own_size(picture, caplog, kind):
     assert pixels("a.png") == pixels("b.png")
     assert pixels("a.png")[0] == SIZES.get(kind, (48, 32))
     said = f"{name} holds 2 frames; only the first is used"
-    assert caplog.messages.count(said) == (2 if kind == "animated" else 0)
+    assert remarks(capsys).count(said) == (2 if kind == "animated" else 0)
     if kind == "turned":
         assert ptinv_("edit", "picture.png", PROMPT, *STEPS, "-o", "c.png") == 0
         assert pixels("a.png") == pixels("c.png")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from networks import HALF_TOLERANCE, assert_near_float32, halves, relative_error
 
-from ptinv.core.attention import Place
+from ptinv.core.attention import Control, Place
 from ptinv.core.unet import UNet, UNetConfig
 
 SMALL = UNetConfig(
@@ -21,7 +21,7 @@ SMALL = UNetConfig(
 )
 
 
-class Everything:
+class Everything(Control):
     """A control that wants every layer, keeps what it is shown, and may change it."""
 
     def __init__(self, change=lambda probabilities: probabilities):
@@ -36,7 +36,7 @@ class Everything:
         return self.change(probabilities)
 
 
-class Nothing:
+class Nothing(Control):
     """A control that wants no layer."""
 
     def wants(self, place):

@@ -94,7 +94,7 @@ def test_a_control_is_made_for_each_call_and_is_given_both_sides(guidance):
 
     model = Echo()
     list(sample(model, normal(0), DOWN, CONDITION, guidance, control=control))
-    assert made == [(k, ("null", "target")) for k in range(8, 0, -1)]
+    assert made == [(k, ("null:target", "target")) for k in range(8, 0, -1)]
     for (_, context, given), (k, _) in zip(model.calls, made, strict=True):
         assert given == f"control of step {k}"
         assert torch.equal(context, torch.cat([NULL, COND]))
@@ -111,14 +111,14 @@ def test_rows_of_several_branches_are_named_in_the_order_of_the_batch():
         lambda k, rows: made.append(rows),
         branches=("source", "target"),
     )
-    assert made == [("null", "null", "source", "target")]
+    assert made == [("null:source", "null:target", "source", "target")]
 
 
 def test_rows_without_names_are_all_target_rows():
     made = []
     control = lambda k, rows: made.append(rows)  # noqa: E731
     predictions(Echo(), normal(0, rows=2), SCHEDULE[0], (NULL, COND), 7.5, control)
-    assert made == [("null", "null", "target", "target")]
+    assert made == [("null:target", "null:target", "target", "target")]
 
 
 def test_more_branches_than_rows_are_refused():

@@ -47,6 +47,7 @@ def edit_about(tokens, size=(2, 3), steps=1, branches=("target",), **settings):
         ddim.schedule(steps),
         size,
         z0=None,
+        empty=nothing,
         null=nothing,
         target=nothing,
         source=nothing,

@@ -13,6 +13,7 @@ from pairs import (
 from tensors import normal
 
 from ptinv.core import ddim
+from ptinv.core.attention import Control
 from ptinv.core.sampling import constant, last, predictions, sample
 from ptinv.methods.controls import Record, chained, reweight
 from ptinv.methods.prompt_to_prompt import cross_attention, self_attention
@@ -76,7 +77,7 @@ def test_a_gate_that_shuts_changes_no_bit_from_then_on(swap):
         assert acts == [done < 4, done < 2]
 
 
-class Spy:
+class Spy(Control):
     """Keeps the maps that a control leaves behind."""
 
     def __init__(self):

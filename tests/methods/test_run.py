@@ -1,7 +1,5 @@
 """Running a row: what of a stored inversion serves again, and which words an edit is about."""
 
-import logging
-
 import pytest
 import torch
 from edits import same
@@ -47,11 +45,10 @@ def test_words_that_only_shape_the_mask_do_not_tune_again(small_model, inversion
     ],
 )
 def test_another_prompt_or_tuning_is_tuned_again_and_says_so(
-    small_model, picture, inversion, caplog, prompt, options
+    small_model, picture, inversion, remarks, prompt, options
 ):
-    caplog.set_level(logging.INFO, "ptinv")
     again = ptinv.edit(small_model, inversion, prompt, **options)
-    assert any("again, tune c_t" in message for message in caplog.messages)
+    assert any("again, tune c_t" in message for message in remarks.messages)
     assert same(again, ptinv.edit(small_model, picture, prompt, **STEPS, **options))
 
 
@@ -152,8 +149,7 @@ def test_saving_that_fails_leaves_the_old_file(inversion, tmp_path, monkeypatch)
     ],
 )
 def test_the_words_are_those_given_or_those_that_the_source_lacks_or_a_guess(
-    small_model, picture, caplog, options, words
+    small_model, picture, remarks, options, words
 ):
-    caplog.set_level(logging.INFO, "ptinv")
     ptinv.edit(small_model, picture, PROMPT, "ddim-edit", **STEPS, **options)
-    assert f"the edit is about: {words}" in caplog.messages
+    assert f"the edit is about: {words}" in remarks.messages

@@ -15,17 +15,16 @@ from ptinv.methods.table import METHODS
 
 @pytest.mark.parametrize("method", [pytest.param("null-text", marks=pytest.mark.slow), "direct"])
 def test_extras_that_need_no_prompt_are_stored_without_one_and_serve_every_prompt(
-    small_model, picture, method, tmp_path, caplog
+    small_model, picture, method, tmp_path, remarks
 ):
     stored = ptinv.invert(small_model, picture, method=method, steps=6, source=SOURCE)
     assert stored.extras
     stored.save(tmp_path / "x.safetensors")
     opened = ptinv.Inversion.load(tmp_path / "x.safetensors")
-    caplog.set_level("INFO")
     for prompt in (PROMPT, "a blue boat on the grass"):
         edited = latent(small_model, opened, method, prompt)
         assert torch.equal(edited, latent(small_model, picture, method, prompt))
-    assert "again" not in caplog.text
+    assert "again" not in "".join(remarks.messages)
 
 
 GIVEN = dict(source=SOURCE, inner_steps=1)
@@ -74,10 +73,9 @@ def fresh(small_model, picture):
 @pytest.mark.slow
 @pytest.mark.parametrize("made, used", METHOD_PAIRS)
 def test_an_inversion_serves_another_method_as_the_picture_does_or_a_difference_is_logged(
-    small_model, picture, stored, fresh, made, used, caplog
+    small_model, picture, stored, fresh, made, used, remarks
 ):
-    """The trajectory may be another than the method's own, which is logged; nothing else may."""
-    caplog.set_level("WARNING")
+    """The trajectory may be another than the method's own, which is said; nothing else may."""
     served = latent(small_model, stored[made], used, **GIVEN)
     kept = {n: stored[made].settings[n] for n in ("encode_ratio", "inversion_guidance")}
     own = settings_for(picture, used, steps=6, **GIVEN)
@@ -86,7 +84,7 @@ def test_an_inversion_serves_another_method_as_the_picture_does_or_a_difference_
     if not guided:  # noise has no guidance on the way up
         kept.pop("inversion_guidance")
         differs = own.encode_ratio != kept["encode_ratio"]
-    assert ("walks the inversion's trajectory" in caplog.text) == differs
+    assert ("walks the inversion's trajectory" in "".join(remarks.messages)) == differs
     assert torch.equal(served, fresh(used, **kept))
 
 

@@ -47,6 +47,8 @@ CHANGES = {
     "lr_decay": 0.5,
     "stop_below": 1000.0,
     "guidance": 3.0,
+    "guidance_gate": 0.5,
+    "negative": "a boat",
     "init_embedding": "null",
     "source": OTHER_SOURCE,
     "seed": 1,
@@ -92,7 +94,7 @@ def changes(case):
 def made(model, stage, trajectory=None, prompt=PROMPT, **options):
     """(tensors, key) of a stage, for a small latent instead of a picture's."""
     settings = Settings(**{**USUAL, **options})
-    request = Request("pti", METHODS["pti"], None, None, prompt, settings, ("target",))
+    request = Request("edit", METHODS["pti"], None, None, prompt, settings, ("target",))
     z0 = torch.randn(1, 4, *LATENT_SIZE, generator=torch.Generator().manual_seed(0))
     edit = replace(prepare(model, request), z0=z0, latent_size=LATENT_SIZE)
     if trajectory is not None:
@@ -174,7 +176,9 @@ def test_a_key_names_what_a_user_would_give():
     assert stages.INVERTED.key(settings, PROMPT) == dict(
         steps=2, encode_ratio=1.0, inversion_guidance=1.0, source=SOURCE
     )
-    assert stages.NOISE_MAPS.key(settings, PROMPT) == dict(inversion_guidance=1.0, source=SOURCE)
+    assert stages.NOISE_MAPS.key(settings, PROMPT) == dict(
+        inversion_guidance=1.0, source=SOURCE, negative=""
+    )
 
 
 def test_a_prompt_in_the_source_s_place_is_the_same_text(small_model):

@@ -200,7 +200,7 @@ def test_a_copy_of_a_row_is_the_row(small_model, picture):
 
 
 def test_a_row_without_its_mask_is_the_row_that_has_none(small_model, picture, ddim_global):
-    unmasked = replace(METHODS["ddim-edit"], defaults={})
+    unmasked = replace(METHODS["ddim-edit"], defaults={"mask_from": None})
     assert torch.equal(latent(small_model, picture, unmasked), ddim_global)
 
 
@@ -209,7 +209,7 @@ def test_a_row_can_be_put_together_from_the_cells_of_others(small_model, picture
         METHODS["ddim-global"],
         trajectory=stages.NOISED_EACH,
         after=METHODS["ilvr"].after,
-        defaults={"encode_ratio": 1.0, "sampler": "ancestral"},
+        defaults={"encode_ratio": 1.0, "sampler": "ancestral", "mask_from": None},
     )
     assert torch.equal(latent(small_model, picture, ilvr), latent(small_model, picture, "ilvr"))
 
@@ -222,15 +222,20 @@ def test_prompt_tuning_takes_the_after_step_rule_of_another_row(small_model, pic
     assert torch.equal(mixed, plain)
 
 
-def test_an_inversion_by_a_row_without_a_name_serves_but_is_not_saved(
+def test_an_inversion_by_a_row_without_a_name_is_saved_and_serves_by_its_stages(
     small_model, picture, tmp_path
 ):
     copy = replace(METHODS["pti"], title="without a name")
-    inversion = ptinv.invert(small_model, picture, PROMPT, method=copy, **STEPS)
-    assert torch.equal(latent(small_model, inversion, copy), latent(small_model, picture, "pti"))
-    with pytest.raises(InputError, match="no name"):
-        inversion.save(tmp_path / "inversion.safetensors")
-    assert list(tmp_path.iterdir()) == []
+    inversion = ptinv.invert(small_model, picture, PROMPT, method=copy, lr=0.05, **STEPS)
+    inversion.save(path := tmp_path / "inversion.safetensors")
+    opened = ptinv.Inversion.load(path)
+    assert opened.settings["method"] == [stages.INVERTED.title, stages.TUNED.title]
+    expected = latent(small_model, picture, "pti", lr=0.05)
+    for made in (inversion, opened):
+        for method in (copy, "pti"):
+            assert torch.equal(latent(small_model, made, method), expected)
+    with pytest.raises(InputError, match="give the method"):
+        ptinv.edit(small_model, opened, PROMPT)
 
 
 # Prompt Tuning Inversion at η = 0
@@ -239,8 +244,8 @@ def test_an_inversion_by_a_row_without_a_name_serves_but_is_not_saved(
 def test_with_eta_0_sampling_follows_what_was_tuned(small_model, picture):
     """Sampled here under c_t alone, to the bit; and where the tuning itself had landed."""
     inversion = ptinv.invert(small_model, picture, PROMPT, **STEPS)
-    tensors, null = inversion.on("cpu"), small_model.embed("")
-    embeddings, start = tensors["embeddings"], tensors["trajectory"][-1]
+    embeddings, null = inversion.embeddings, small_model.embed("")
+    start = inversion.trajectory[-1]
     edited = latent(small_model, picture, "pti", eta=0.0, mask=None)
     with torch.no_grad():
         z = start
@@ -254,7 +259,7 @@ def test_with_eta_0_sampling_follows_what_was_tuned(small_model, picture):
     assert torch.equal(edited, by_hand)
     # the tuning asks for each side of guidance in a call of its own: float32's rounding
     torch.testing.assert_close(edited, z, rtol=0, atol=1e-4)
-    missed = (edited - tensors["trajectory"][0]).square().mean()
+    missed = (edited - inversion.trajectory[0]).square().mean()
     torch.testing.assert_close(missed, inversion.losses[0, 0], rtol=1e-3, atol=1e-6)
 
 

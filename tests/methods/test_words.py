@@ -2,7 +2,6 @@
 comes of them."""
 
 import copy
-import logging
 import pickle
 import unicodedata
 
@@ -120,15 +119,14 @@ def test_a_word_that_is_cut_in_two_is_truncated(tokenizer):
     assert truncated(tokenizer, "a " * 73 + "zebra") == ["zebra"]
 
 
-def test_truncated_and_unknown_words_are_logged(small_model, caplog):
-    caplog.set_level(logging.WARNING, "ptinv")
+def test_truncated_and_unknown_words_are_logged(small_model, remarks):
     warn_of_words(small_model, "a red car on the grass.")
-    assert caplog.messages == []
+    assert remarks.messages == []
     warn_of_words(small_model, "a grey zebra, a zebra on the grass")
-    assert caplog.messages == ["the model does not know: grey, zebra"]
-    caplog.clear()
+    assert remarks.messages == ["the model does not know: grey, zebra"]
+    remarks.clear()
     warn_of_words(small_model, "a " * 74 + "red car")
-    assert caplog.messages == ["the model reads 77 tokens; cut off: car"]
+    assert remarks.messages == ["the model reads 77 tokens; cut off: car"]
 
 
 @pytest.mark.parametrize(

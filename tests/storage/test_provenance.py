@@ -72,14 +72,14 @@ def test_the_hash_of_files_is_the_one_that_records_have_had_from_the_first_on(tm
     assert hash_of_files(paths) == f"tensors:{expected}"
 
 
-def test_the_hash_stays_with_a_model_whose_files_are_gone(folder, picture, caplog):
+def test_the_hash_stays_with_a_model_whose_files_are_gone(folder, picture, remarks):
     model = load(folder, "cpu")
     said = model_hash(model)
     inversion = ptinv.invert(model, picture, PROMPT, steps=2)
     shutil.rmtree(folder)
     assert model_hash(model) == model_hash(copy.deepcopy(model)) == said
     assert ptinv.edit(model, inversion, PROMPT) and ptinv.edit(model, picture, PROMPT, steps=2)
-    assert not any("made with" in message for message in caplog.messages)
+    assert not any("made with" in message for message in remarks.messages)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
@@ -177,24 +177,24 @@ def test_another_model_is_refused_by_its_hash(small_model, folder):
         check_same("a.png", about, load(folder, "cpu"))
 
 
-def test_a_record_with_the_hash_of_the_whole_files_is_still_checked(small_model, folder, caplog):
+def test_a_record_with_the_hash_of_the_whole_files_is_still_checked(small_model, folder, remarks):
     whole = files.sha256(*small_model.files, with_sizes=True)
     about = made_with(small_model) | {"model_hash": whole}
     check_same("a.png", about, small_model)
-    assert not caplog.messages
+    assert not remarks.messages
     path = folder / "unet/diffusion_pytorch_model.safetensors"
     save_file(load_file(path) | {"conv_out.bias": torch.zeros(4)}, path)
     with pytest.raises(InputError, match=f"another model, .*{whole[:12]}…"):
         check_same("a.png", about, load(folder, "cpu"))
 
 
-def test_what_else_the_bytes_depend_on_is_logged(small_model, caplog):
+def test_what_else_the_bytes_depend_on_is_logged(small_model, remarks):
     check_same("a.png", made_with(small_model), small_model)
-    assert not caplog.messages
+    assert not remarks.messages
     other = made_with(small_model) | {"threads": 99, "dtype": "bfloat16", "model": "renamed"}
     check_same("a.png", other, small_model)
     threads = torch.get_num_threads()
-    assert caplog.messages == [
+    assert remarks.messages == [
         f"a.png was made with dtype bfloat16, now float32, threads 99, now {threads}: "
         "the bytes may differ"
     ]
@@ -244,7 +244,12 @@ def test_a_record_s_keys_are_these(recipe, small_model):
 
 def test_a_generated_picture_s_record_has_the_settings_that_it_was_made_by(recipe):
     made = replace(recipe, command="generate", method="generate", settings=Settings(steps=3))
-    assert json.loads(made.chunks()["settings"]) == {"steps": 3, "guidance": 7.5}
+    assert json.loads(made.chunks()["settings"]) == {
+        "steps": 3,
+        "guidance": 7.5,
+        "guidance_gate": [0.0, 1.0],
+        "negative": "",
+    }
     made = replace(made, settings=Settings(steps=3, source="a boat"))
     assert json.loads(made.chunks()["settings"])["cross_replace"] == 0.8
 

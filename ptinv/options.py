@@ -1,0 +1,56 @@
+"""The options of the verbs, for editors and type checkers: the fields of `Settings`, none required.
+
+`def edit(…, **options: Unpack[Options])` lets them complete a name and find a misspelt one. What an
+option means, its range and its default are in `settings.py`.
+"""
+
+from os import PathLike
+from typing import Literal, TypedDict
+
+import numpy as np
+from PIL import Image
+
+from .settings import Align, Gate, Measure, Norm, Sampler, Start, WordGates
+
+Picture = Image.Image | str | PathLike[str] | np.ndarray  # what `methods.request.opened` takes
+
+
+class Options(TypedDict, total=False):
+    """What `edit` and the other verbs take by name; see `help(ptinv.Settings)`."""
+
+    steps: int
+    encode_ratio: float
+    inversion_guidance: float
+    inner_steps: int
+    lr: float
+    lr_decay: float
+    stop_below: float
+    guidance: float
+    guidance_gate: Gate
+    negative: str
+    init_embedding: Start
+    source: str | None
+    eta: float
+    sampler: Sampler
+    low_pass: int
+    mask: Picture | Literal["auto"] | None
+    mask_from: str | None
+    mask_threshold: float
+    mask_relative_to: Measure
+    mask_dilate: int
+    mask_feather: int
+    mask_draws: int
+    mask_clamp: float
+    focus: str | None
+    source_focus: str | None
+    subtract: str | None
+    reweight: dict[str, float]
+    cross_replace: WordGates
+    self_replace: Gate
+    self_cells: int
+    align: Align
+    proximal: Norm
+    proximal_quantile: float
+    paste_back: bool
+    seed: int
+    reuse_tuning: bool
