@@ -9,33 +9,29 @@ edited = ptinv.edit(model, "picture.png", "a yellow car")
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from . import ddim as ddim
-    from .api import Result as Result
-    from .api import edit as edit
-    from .api import generate as generate
-    from .api import invert as invert
-    from .api import reconstruct as reconstruct
-    from .api import result as result
-    from .api import steps as steps
-    from .core.attention import Control as Control
-    from .core.model import StableDiffusion as StableDiffusion
-    from .core.sampling import Step as Step
-    from .errors import CheckpointError as CheckpointError
-    from .errors import Doubt as Doubt
-    from .errors import InputError as InputError
-    from .errors import PictureError as PictureError
-    from .errors import Remark as Remark
-    from .methods.stages import Stage as Stage
-    from .methods.table import METHODS as METHODS
-    from .methods.table import Method as Method
-    from .options import Options as Options
-    from .settings import Settings as Settings
-    from .storage.checkpoint import load as load
-    from .storage.inversion import Inversion as Inversion
-    from .word_maps import AttentionMaps as AttentionMaps
-    from .word_maps import attention_maps as attention_maps
+if TYPE_CHECKING:  # what editors and type checkers see; `_HOMES` is the same when it runs
+    from . import ddim
+    from .api import Result, edit, generate, invert, reconstruct, result, steps
+    from .core.attention import Control
+    from .core.model import StableDiffusion
+    from .core.sampling import Step
+    from .errors import CheckpointError, Doubt, InputError, PictureError, Remark
+    from .methods.stages import Stage
+    from .methods.table import METHODS, Method
+    from .options import Options
+    from .settings import Settings
+    from .storage.checkpoint import load
+    from .storage.inversion import Inversion
+    from .word_maps import AttentionMaps, attention_maps
 
+# fmt: off
+__all__ = [
+    "METHODS", "AttentionMaps", "CheckpointError", "Control", "Doubt", "InputError", "Inversion",
+    "Method", "Options", "PictureError", "Remark", "Result", "Settings", "StableDiffusion", "Stage",
+    "Step", "attention_maps", "ddim", "edit", "generate", "invert", "load", "reconstruct", "result",
+    "steps",
+]
+# fmt: on
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -52,17 +48,18 @@ _HOMES = {
     "storage.inversion": "Inversion",
     "word_maps": "AttentionMaps attention_maps",
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
-__all__ = ["ddim", *_HOME]
 
 
-def __getattr__(name: str):
-    """Imports on first use, so that `ptinv --version` doesn't wait for torch."""
-    if name == "ddim":
-        return import_module("ptinv.ddim")
-    if name in _HOME:
-        return getattr(import_module(f"ptinv.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'ptinv' has no attribute {name!r}")
+if not TYPE_CHECKING:  # a checker would take any name for one of these
+
+    def __getattr__(name: str):
+        """Imports on first use, so that `ptinv --version` doesn't wait for torch."""
+        if name == "ddim":
+            return import_module("ptinv.ddim")
+        for home, names in _HOMES.items():
+            if name in names.split():
+                return getattr(import_module(f"ptinv.{home}"), name)
+        raise AttributeError(f"module 'ptinv' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

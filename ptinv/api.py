@@ -241,6 +241,6 @@ def run_generation(
 
 
 for _verb, _names in ((invert, OF_AN_INVERSION), (edit, NAMES)):
-    _verb.__doc__ += f"\n    Options, with their defaults:\n{described(_names)}\n    "
+    _verb.__doc__ = f"{_verb.__doc__}\n    Options, with their defaults:\n{described(_names)}\n    "
 for _verb in (result, steps, reconstruct, generate):
-    _verb.__doc__ += "\n    Options: as `edit` has them.\n    "
+    _verb.__doc__ = f"{_verb.__doc__}\n    Options: as `edit` has them.\n    "

@@ -5,7 +5,7 @@ meaning. The checks below, the options of the command line and their help are ma
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from functools import partial
 from numbers import Integral, Real
@@ -29,9 +29,10 @@ MASKS = ("attention", "difference", "file")  # what an expression of masks can n
 INVERSION, ATTENTION, EDIT = "inversion", "attention", "edit"
 
 
-def check(name: str, value: Real, low: Real, high: Real, whole: bool = False) -> None:
+def check(name: str, value: Any, low: float, high: float, whole: bool = False) -> None:
     """Raises InputError unless low ≤ value ≤ high (which NaN never is), and whole if it must be."""
-    right = isinstance(value, Integral if whole else Real) and not isinstance(value, bool)
+    kinds: Any = Integral if whole else Real
+    right = isinstance(value, kinds) and not isinstance(value, bool)
     kind = "a whole number" if whole else "a number"
     _require(right and low <= value <= high, name, f"{kind} from {low} to {high}", value)
 
@@ -58,7 +59,8 @@ def bounds(name: str, gate: Gate) -> tuple[float, float]:
     two = len(pair) == 2 and all(isinstance(end, Real) for end in pair)
     right = two and 0 <= pair[0] <= pair[1] <= 1
     _require(right, name, "a share of the steps from 0 to 1, or two in order", gate)
-    return pair
+    begin, end = pair
+    return begin, end
 
 
 def _require(right: bool, name: str, kind: str, value: Any) -> None:
@@ -246,21 +248,13 @@ OF_GENERATING = ("steps", "guidance", "guidance_gate", "negative", "seed")
 FIRST = ("steps", "encode_ratio", "inversion_guidance", "seed", "source")
 OF_AN_INVERSION = tuple(dict.fromkeys(FIRST + names_of(INVERSION)))
 LATER = ("guidance_gate", "negative")  # younger than the first files: left out at their defaults
-# what other libraries call it
-ELSEWHERE = {
-    "num_inference_steps": "steps is the name here",
-    "guidance_scale": "guidance is the name here",
-    "negative_prompt": "negative is the name here",
-    "strength": "encode_ratio is the name here",
-    "generator": "give a seed, a whole number",
-    "num_inner_steps": "inner_steps is the name here",
-    "learning_rate": "lr is the name here",
-    "mask_image": "mask is the name here",
-    "source_prompt": "source is the name here",
-    "image": "picture is the name here",
-    "output_type": "for tensors take result(…).latent",
-    "callback": "loop over steps(…)",
-}
+# by the names that other libraries have for them
+ELSEWHERE = dict(
+    num_inference_steps="steps", guidance_scale="guidance", negative_prompt="negative",
+    strength="encode_ratio", generator="seed", num_inner_steps="inner_steps", learning_rate="lr",
+    mask_image="mask", source_prompt="source", image="picture", output_type="result(…).latent",
+    callback="steps(…)",
+)  # fmt: skip
 
 
 def of_an_inversion(settings: Settings) -> dict[str, Any]:
@@ -275,19 +269,19 @@ def check_names(options: Iterable[str]) -> None:
     for name in options:
         if name not in NAMES:
             near = get_close_matches(name, NAMES, n=1)
-            hint = ELSEWHERE.get(name) or (f"did you mean {near[0]}?" if near else "")
-            raise TypeError(f"there is no option {name!r}; {hint or 'see help(ptinv.Settings)'}")
+            hint = f"did you mean {near[0]}?" if near else "see help(ptinv.Settings)"
+            if name in ELSEWHERE:
+                hint = f"{ELSEWHERE[name]} is the name here"
+            raise TypeError(f"there is no option {name!r}; {hint}")
 
 
 def described(names: Iterable[str]) -> str:
     """Settings for a docstring: each with its default, range or choices, and meaning."""
-    about = {setting.name: setting for setting in fields(Settings)}
-    lines = []
-    for setting in (about[name] for name in names):
-        default = setting.default if setting.default is not MISSING else {}
-        limits, meaning = setting.metadata["limits"], setting.metadata["meaning"]
-        lines.append(f"    {setting.name} = {default!r}{limits}: {meaning}")
-    return "\n".join(lines)
+    about, usual = {f.name: f.metadata for f in fields(Settings)}, vars(Settings())
+    return "\n".join(
+        f"    {name} = {usual[name]!r}{about[name]['limits']}: {about[name]['meaning']}"
+        for name in names
+    )
 
 
 Settings.__doc__ = f"{Settings.__doc__}\n\n{described(NAMES)}\n    "

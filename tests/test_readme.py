@@ -9,6 +9,7 @@ import pytest
 from commands import ptinv_, remarks
 from PIL import Image
 
+import ptinv
 from ptinv.metrics import psnr
 
 ROOT = Path(__file__).parents[1]
@@ -37,11 +38,16 @@ def test_the_first_command_makes_the_edit_that_the_picture_shows(tmp_path, monke
 
 
 @pytest.mark.slow
-def test_the_python_makes_the_strip_of_etas(tmp_path, monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+def test_the_python_makes_the_strip_of_etas_a_film_and_two_edits_at_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "weights").symlink_to(ROOT / "weights")
-    exec(compile(code, "README.md", "exec"), {})
+    names = {}
+    for code in re.findall(r"```python\n(.*?)```", README, re.S):
+        exec(compile(code, "README.md", "exec"), names)
+    assert len(names["film"]) == 40
+    model, picture = names["model"], names["picture"]
+    alone = ptinv.result(model, picture, "two pink fish in the snow", mask=None).decoded
+    assert psnr(names["fish"], alone) > 40
     made = sorted(tmp_path.glob("edited-*.png"))
     assert len(made) == 4
     for path in made:

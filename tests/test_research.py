@@ -420,7 +420,7 @@ def test_typed_options_are_the_settings():
         ("num_inference_steps", "steps is the name here"),
         ("strength", "encode_ratio is the name here"),
         ("negative_prompt", "negative is the name here"),
-        ("output_type", r"for tensors take result\(…\).latent"),
+        ("output_type", r"result\(…\).latent is the name here"),
         ("qqqq", r"see help\(ptinv.Settings\)"),
     ],
 )

@@ -7,7 +7,7 @@ sentence for everything that can be wrong with a checkpoint, see `storage/checkp
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, overload
@@ -78,11 +78,11 @@ class StableDiffusion:
             return self.text_encoder(self.tokenizer.ids(prompts).to(self.device)).float()
 
     @torch.no_grad()
-    def encode(self, images: Image.Image | list[Image.Image]) -> Tensor:
+    def encode(self, images: Image.Image | Sequence[Image.Image]) -> Tensor:
         """ENC: a picture of any size, or several of one -> z_0 (b, c, h, w), the posterior's scaled
         mean."""
-        images = [to_rgb(image) for image in (images if isinstance(images, list) else [images])]
-        fitted = [resize(image, self.picture_size(image.size)) for image in images]
+        several = [images] if isinstance(images, Image.Image) else images
+        fitted = [resize(rgb, self.picture_size(rgb.size)) for rgb in map(to_rgb, several)]
         with self.autocast():
             mean, _ = self.vae.encode(torch.cat(list(map(to_tensor, fitted))).to(self.device))
         return mean.float() * self.latent_scale
@@ -91,7 +91,7 @@ class StableDiffusion:
     def decode(self, z0: Tensor) -> Image.Image: ...
 
     @overload
-    def decode(self, z0: list[Tensor]) -> list[Image.Image]: ...
+    def decode(self, z0: Sequence[Tensor]) -> list[Image.Image]: ...
 
     @torch.no_grad()
     def decode(self, z0):
@@ -99,11 +99,12 @@ class StableDiffusion:
 
         Raises FloatingPointError if z_0 is not finite.
         """
-        latents = torch.cat(z0) if isinstance(z0, list) else z0
+        one = isinstance(z0, Tensor) and len(z0) == 1
+        latents = z0 if isinstance(z0, Tensor) else torch.cat(list(z0))
         with self.autocast():
             x = self.vae.decode(latents.to(self.device) / self.latent_scale)
         pictures = [to_picture(row) for row in x.float().cpu().split(1)]
-        return pictures if isinstance(z0, list) or len(z0) > 1 else pictures[0]
+        return pictures[0] if one else pictures
 
     def predict_noise(
         self, z: Tensor, t: int, context: Tensor, control: Control | None = None

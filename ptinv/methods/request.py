@@ -82,8 +82,7 @@ def request_edit(
     picture = opened(picture)
     method = find(method or method_of(picture))
     settings = settings_for(picture, method, prompt, **_read(options))
-    _doubt_unused(options, method)
-    return _request("edit", picture, prompt, method, settings)
+    return _request("edit", picture, prompt, method, settings, options)
 
 
 def request_reconstruction(
@@ -116,8 +115,7 @@ def request_reconstruction(
         guidance = method.settings(**options).guidance
         options = {"source": prompt or None, "inversion_guidance": guidance} | options
     settings = settings_for(picture, method, prompt, **options)
-    _doubt_unused(given, method, ["eta"])
-    request = _request("reconstruct", picture, prompt, method, settings)
+    request = _request("reconstruct", picture, prompt, method, settings, given, ["eta"])
     return replace(request, branches=method.branches[:1])
 
 
@@ -130,11 +128,11 @@ def request_inversion(
         raise InputError("this is an inversion already; give it to edit or reconstruct")
     method = find(method)
     method.settings(**_read(options) | {"mask": None, "paste_back": False})
-    _doubt_unused(options, method)
     lasting = {name: value for name, value in options.items() if name in OF_AN_INVERSION}
     if prompt is not None:
         check_prompt(prompt)
-    return _request("invert", picture, prompt, method, method.settings(**lasting, mask=None))
+    settings = method.settings(**lasting, mask=None)
+    return _request("invert", picture, prompt, method, settings, options)
 
 
 def request_generation(prompt: str, **options) -> Request:
@@ -146,8 +144,8 @@ def request_generation(prompt: str, **options) -> Request:
     method = METHODS["p2p" if source else "ddim-global"]
     settings = method.settings(**_read(options) | {"encode_ratio": 1.0})
     check_prompt(prompt)
-    _doubt_unused(options, method, ["encode_ratio", "inversion_guidance"])
-    return _request("generate", None, prompt, method, settings)
+    unused = "encode_ratio", "inversion_guidance"
+    return _request("generate", None, prompt, method, settings, options, unused)
 
 
 def _request(
@@ -156,7 +154,16 @@ def _request(
     prompt: str | None,
     method: Method,
     settings: Settings,
+    given: dict[str, Any],
+    unused: Collection[str] = (),
 ) -> Request:
+    """What is left to check: the mask's size, and whether all that was given changes something, in
+    the method and in what is `unused` here."""
+    ignored = method.ignored.union(unused)
+    idle = [name for name in given if name in ignored and given[name] != method.own(name)]
+    if idle:
+        name = name_of(method, METHODS | SAMPLERS) or method.title
+        remark(f"{', '.join(idle)} will change nothing: {name} does not use it", Doubt)
     inversion = picture if isinstance(picture, Inversion) else None
     image = inversion.picture if inversion else picture
     if isinstance(settings.mask, Image.Image):
@@ -170,16 +177,6 @@ def _read(options: dict[str, Any]) -> dict[str, Any]:
     mask = options.get("mask")
     read = mask is None or isinstance(mask, str) and mask == "auto"
     return options if read else options | {"mask": opened(mask)}
-
-
-def _doubt_unused(options: dict[str, Any], method: Method, unused: Collection[str] = ()) -> None:
-    """Doubts those options that change nothing, here or ever in a method, unless they are what they
-    are by default."""
-    ignored = method.ignored.union(unused)
-    idle = [name for name in options if name in ignored and options[name] != method.own(name)]
-    if idle:
-        name = name_of(method, METHODS | SAMPLERS) or method.title
-        remark(f"{', '.join(idle)} will change nothing: {name} does not use it", Doubt)
 
 
 def method_of(picture: Image.Image | Inversion) -> str | Method:
