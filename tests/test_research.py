@@ -12,6 +12,7 @@ from typing import get_type_hints
 import numpy as np
 import pytest
 import torch
+from commands import ptinv_
 from PIL import Image
 from small import OTHER_PROMPT, PROMPT
 
@@ -140,6 +141,18 @@ def test_a_row_of_one_s_own_keeps_the_inversion_s_tuning(small_model, picture):
         mine = ptinv.result(small_model, inversion, PROMPT, row)
     assert (mine.settings.lr, mine.settings.guidance, mine.settings.inner_steps) == (0.05, 5.0, 2)
     assert torch.equal(mine.latent, ptinv.result(small_model, inversion, PROMPT).latent)
+
+
+def test_a_result_carries_its_record_and_again_repeats_it(
+    small_model, small_folder, picture, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("PTINV_MODEL", str(small_folder))
+    picture.save(tmp_path / "picture.png")
+    made = ptinv.result(small_model, picture, PROMPT, negative="blurry", eta=0.5, **STEPS)
+    made.save(tmp_path / "edited.png")
+    assert ptinv_("again", tmp_path / "edited.png", tmp_path / "picture.png") == 0
+    again = (tmp_path / "edited-again.png").read_bytes()
+    assert again == (tmp_path / "edited.png").read_bytes()
 
 
 # Negative prompts and gated guidance

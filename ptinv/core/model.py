@@ -78,10 +78,10 @@ class StableDiffusion:
             return self.text_encoder(self.tokenizer.ids(prompts).to(self.device)).float()
 
     @torch.no_grad()
-    def encode(self, images: Image.Image | Sequence[Image.Image]) -> Tensor:
+    def encode(self, picture: Image.Image | Sequence[Image.Image]) -> Tensor:
         """ENC: a picture of any size, or several of one -> z_0 (b, c, h, w), the posterior's scaled
         mean."""
-        several = [images] if isinstance(images, Image.Image) else images
+        several = [picture] if isinstance(picture, Image.Image) else picture
         fitted = [resize(rgb, self.picture_size(rgb.size)) for rgb in map(to_rgb, several)]
         with self.autocast():
             mean, _ = self.vae.encode(torch.cat(list(map(to_tensor, fitted))).to(self.device))
