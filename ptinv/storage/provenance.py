@@ -25,7 +25,6 @@ from . import files
 from .pictures import checked, read_text
 
 MASK = "sha256:"  # before a given mask's fingerprint, among the settings
-COMMANDS = ("edit", "reconstruct", "generate")
 TEXTS = ("model", "model_hash", "device", "dtype", "torch", "version")
 KINDS = dict.fromkeys(TEXTS, str) | {"threads": int}  # what a result was made with
 TENSORS = "tensors:"  # before a model's hash by its tensors; without it, one of the whole files
@@ -60,10 +59,11 @@ def hash_of_files(paths: Iterable[Path]) -> str:
 
 
 def hash_of_tensors(networks: Iterable[nn.Module]) -> str:
-    """Hashes a sample of each tensor of the networks, as it is in memory."""
+    """Hashes a sample of each tensor of the networks, as it is in memory, compiled or not."""
     digest = hashlib.sha256()
     for network in networks:
         for name, tensor in network.state_dict().items():
+            name = name.replace("_orig_mod.", "")  # where torch.compile has wrapped a module
             digest.update(_sample(name, str(tensor.dtype), tensor))
     return TENSORS + digest.hexdigest()
 
@@ -71,9 +71,8 @@ def hash_of_tensors(networks: Iterable[nn.Module]) -> str:
 def _sample(name: str, kind: str, tensor: Tensor) -> bytes:
     """A tensor's name, type and shape, and at most 4 kB of its bytes.
 
-    Training moves nearly every number of a tensor, so that a sample tells two fine-tunes apart; of
-    CLIP's table of tokens only the rows in use learn, and the last piece holds the start and end
-    tokens of every prompt.
+    Training moves nearly every number of a tensor, so a sample tells two fine-tunes apart. Of
+    CLIP's table of tokens only the rows in use learn; the last piece holds every prompt's two ends.
     """
     data = tensor.reshape(-1).view(torch.uint8)
     last = len(data) - PIECE  # where the last piece begins
@@ -137,15 +136,11 @@ def fingerprint(image: Image.Image) -> str:
     return hashlib.sha256(f"{rgb.size}".encode() + rgb.tobytes()).hexdigest()
 
 
-def _as_text(mask: Image.Image) -> str:
-    return MASK + fingerprint(mask)
-
-
 @dataclass(frozen=True)
 class Recipe:
     """The command and inputs that a picture was made by and from."""
 
-    command: str  # one of COMMANDS
+    command: str  # edit, reconstruct or generate
     prompt: str
     method: str
     settings: Settings  # as read, without the mask that was given, if one was
@@ -158,12 +153,14 @@ class Recipe:
         generating = self.command == "generate" and not self.settings.source
         names = OF_GENERATING if generating else NAMES
         settings = {name: getattr(self.settings, name) for name in names if name != "seed"}
+        if isinstance(self.settings.mask, Image.Image):
+            settings["mask"] = MASK + fingerprint(self.settings.mask)
         return {
             "Software": f"ptinv {__version__}",
             "command": self.command,
             "prompt": self.prompt,
             "method": self.method,
-            "settings": json.dumps(settings, ensure_ascii=False, default=_as_text),
+            "settings": json.dumps(settings, ensure_ascii=False),
             "seed": str(self.settings.seed),
             "picture_hash": self.picture_hash,
             **{name: str(value) for name, value in self.made_with.items()},
@@ -185,7 +182,7 @@ class Recipe:
             if str(settings.get("mask")).startswith(MASK):
                 mask_hash = settings.pop("mask").removeprefix(MASK)
             settings = Settings(**settings, seed=int(text["seed"]))
-            if text["command"] not in COMMANDS:
+            if text["command"] not in ("edit", "reconstruct", "generate"):
                 raise InputError(f"the command is {text['command']!r}")
             kept = {name: text[name] for name in ("command", "prompt", "method", "picture_hash")}
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:

@@ -109,6 +109,18 @@ def test_a_model_that_load_did_not_open_has_the_hash_of_its_tensors(small_model,
     assert model_hash(replace(model, files=())) == model_hash(model) != model_hash(small_model)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # in what torch imports for it
+def test_a_compiled_network_has_the_hash_of_the_plain_one(small_model):
+    """It is compiled at its first call, which does not come."""
+    said = model_hash(small_model)
+    compiled = replace(small_model, unet=torch.compile(small_model.unet))
+    assert next(iter(compiled.unet.state_dict())).startswith("_orig_mod.")
+    assert model_hash(compiled) == said
+    blocks = copy.deepcopy(small_model)
+    blocks.unet.mid_block = torch.compile(blocks.unet.mid_block)
+    assert model_hash(blocks) == said
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
 def test_a_model_that_differs_in_any_one_tensor_by_training_has_another_hash(folder, part):
