@@ -10,6 +10,7 @@ the names, shapes and types of its tensors are checked first. Nothing but safete
 tensors are views into the memory-mapped file until they are converted.
 """
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -205,25 +206,30 @@ def _entries(path: Path) -> Entries:
 
 
 def _other_kind(found: Entries) -> str | None:
-    """The name of the model that a single file holds, if it isn't a whole Stable Diffusion v1."""
+    """The name of what a single file holds, if it isn't a whole Stable Diffusion v1."""
 
     def inputs(layer: str) -> int | None:  # the channels that it takes in, if there is such a layer
         entry = found.get(f"model.diffusion_model.input_blocks.{layer}.weight")
         return entry and next(iter(entry.shape[1:]), 0)
 
-    def begins(*beginnings: str) -> bool:
-        return any(key.startswith(beginnings) for key in found)
+    def has(pattern: str) -> bool:
+        return any(re.search(pattern, key) for key in found)
 
     first, context = inputs("0.0"), inputs("1.1.transformer_blocks.0.attn2.to_k")
+    no_unet = first is None
     kinds = {
-        "Stable Diffusion XL": begins("conditioner.embedders."),
+        "Stable Diffusion XL": has(r"^conditioner\.embedders\."),
         "a model that predicts v, not noise": "v_pred" in found,
-        "one network alone (to open diffusers' layout, give the whole folder)": first is None
-        and begins("down_blocks.", "encoder.", "text_model."),
-        "not a whole checkpoint in the original layout: it has no UNet": first is None,
+        "a LoRA (merge it into the weights of a Stable Diffusion v1 first)": no_unet
+        and has("lora|hada_"),
+        "a textual inversion's embedding (of a token, not a model)": no_unet
+        and has("^(emb_params|string_to_param|<)"),
+        "one network alone (to open diffusers' layout, give the whole folder)": no_unet
+        and has(r"^(down_blocks|encoder|text_model)\."),
+        "not a whole checkpoint in the original layout: it has no UNet": no_unet,
         "an inpainting model (its UNet has 9 input channels)": first == 9,
         f"a model whose UNet has {first} input channels": first != 4,
-        "Stable Diffusion 2": context == 1024 or begins("cond_stage_model.model."),
+        "Stable Diffusion 2": context == 1024 or has(r"^cond_stage_model\.model\."),
     }
     return next((kind for kind, is_it in kinds.items() if is_it), None)
 

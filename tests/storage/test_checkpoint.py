@@ -165,6 +165,30 @@ def test_a_file_that_is_one_part_of_a_folder_is_told_from_a_whole_checkpoint(tmp
         open_checkpoint(tmp_path / "unet.safetensors")
 
 
+LORA, TOKEN = "is a LoRA (merge it into the weights of", "is a textual inversion's embedding (of a"
+
+
+@pytest.mark.parametrize(
+    "key, said",
+    [
+        ("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight", LORA),
+        ("lora_te_text_model_encoder_layers_0_mlp_fc1.hada_w1_a", LORA),
+        ("unet.mid_block.attentions.0.proj_in.lora_A.weight", LORA),
+        ("text_model.encoder.layers.0.mlp.fc1.lora_B.weight", LORA),
+        ("mid_block_attentions_0_proj_in.hada_w2_b", LORA),
+        ("emb_params", TOKEN),
+        ("<cat-toy>", TOKEN),
+        ("string_to_param", TOKEN),
+        ("string_to_param.*", TOKEN),
+    ],
+)
+def test_what_is_trained_beside_a_model_is_named(tmp_path, key, said):
+    save_file({key: torch.zeros(1, 768)}, tmp_path / "extra.safetensors")
+    with pytest.raises(CheckpointError) as caught:
+        load(tmp_path / "extra.safetensors")
+    assert said in str(caught.value) and "only Stable Diffusion v1" in str(caught.value)
+
+
 def test_a_single_file_needs_a_tokenizer_beside_it_or_given(tmp_path):
     path = single_file(tmp_path / "model.safetensors", **{FIRST: torch.zeros(1, 4)})
     with pytest.raises(CheckpointError, match="no tokenizer"):
