@@ -85,15 +85,12 @@ class Result:
 def record_of(model: StableDiffusion, request: Request) -> dict[str, str]:
     """How a picture is made, as texts by name; a PNG can carry them."""
     name = "generate" if request.command == "generate" else request.name
-    how = request.prompt or "", name, request.settings, made_with(model), hash_of_input(request)
+    if request.inversion and request.settings.reuse_tuning:  # made of more than pixels
+        made_of = request.inversion.digest
+    else:
+        made_of = fingerprint(request.image) if request.image else ""
+    how = request.prompt or "", name, request.settings, made_with(model), made_of
     return Recipe(request.command, *how).chunks()
-
-
-def hash_of_input(request: Request) -> str:
-    """The hash of what a picture is made of: with a stored tuning, that is more than pixels."""
-    if request.inversion and request.settings.reuse_tuning:
-        return request.inversion.digest
-    return fingerprint(request.image) if request.image else ""
 
 
 def invert(

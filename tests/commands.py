@@ -13,10 +13,7 @@ from ptinv import cli
 
 def ptinv_(*words):
     """Runs the command in this process; returns its exit code."""
-    try:
-        return cli.main([str(word) for word in words])
-    except SystemExit as exit:
-        return exit.code
+    return cli.main([str(word) for word in words])
 
 
 def remarks(capsys):

@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 
-from .. import __version__
 from ..errors import Doubt, InputError, Remark
 
 
@@ -60,13 +59,10 @@ def _run(argv: list[str] | None) -> int:
     from ..settings import NAMES
     from .options import build, flag
 
-    parser = build()
-    args = parser.parse_args(argv)
-    if args.version:
-        print(f"ptinv {__version__}")
-        return 0
-    if args.command is None:
-        parser.error("say what to do")
+    try:
+        args = build().parse_args(argv)
+    except SystemExit as end:  # --help, --version and mistakes are answered already
+        return end.code
     import torch
 
     from . import commands

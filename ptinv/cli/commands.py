@@ -32,7 +32,8 @@ from .options import flag
 
 
 def edit(args: Namespace) -> None:
-    output, shown = _outputs(args, args.show_mask)
+    output = _output(args, args.output)
+    shown = args.show_mask and _output(args, args.show_mask, output)
     request = api.request_edit(args.picture, args.prompt, args.method, **_settings(args))
     result = _make(args, request, _load(args), output)
     if shown:
@@ -66,17 +67,18 @@ def again(args: Namespace) -> None:
     given = vars(recipe.settings) | _same_mask(args, recipe.mask_hash)
     verb = api.request_edit if recipe.command == "edit" else api.request_reconstruction
     request = verb(args.picture, recipe.prompt, recipe.method, **given)
-    if api.hash_of_input(request) != recipe.picture_hash:
-        remark(f"{args.picture} is not what {edited} was made of: making the same of it", Doubt)
     model = _load(args, **{name: recipe.made_with[name] for name in ("device", "dtype")})
     check_same(str(edited), recipe.made_with, model)
+    if api.record_of(model, request)["picture_hash"] != recipe.picture_hash:
+        remark(f"{args.picture} is not what {edited} was made of: making the same of it", Doubt)
     repeated = _make(args, request, model, output).picture
     same = fingerprint(repeated) == fingerprint(pictures.open_picture(edited))
     remark(f"{output} has {'the same' if same else 'not the same'} pixels as {edited}")
 
 
 def generate(args: Namespace) -> None:
-    output, shown = _outputs(args, args.show_source)
+    output = _output(args, args.output)
+    shown = args.show_source and _output(args, args.show_source, output)
     check_prompt(args.prompt, "what the picture should show")
     request = api.request_generation(args.prompt, **_settings(args))
     if shown and not request.settings.source:
@@ -107,14 +109,17 @@ def attention(args: Namespace) -> None:
 
 
 def methods(args: Namespace) -> None:
-    for name, row in METHODS.items():
-        parts = [row.trajectory.title, *([row.extra.title] if row.extra else [])]
-        needs = "; needs --source" if row.needs_source else ""
-        print(f"{name}\n    {row.title}\n    from {', '.join(parts)}{needs}")
-        if row.defaults:
-            print("    " + " ".join(f"{flag(n)} {value}" for n, value in row.defaults.items()))
+    def spelt(defaults: dict[str, Any]) -> str:
+        return " ".join(f"{flag(name)} {value}" for name, value in defaults.items())
+
+    for name, method in METHODS.items():
+        stages = ", ".join(filter(None, method.stages))
+        needs = "; needs --source" if method.needs_source else ""
+        print(f"{name}\n    {method.title}\n    from {stages}{needs}")
+        if method.defaults:
+            print(f"    {spelt(method.defaults)}")
     usual = {n: value for n, value in vars(Settings()).items() if value not in (None, {}, False)}
-    print("the other defaults\n    " + " ".join(f"{flag(n)} {usual[n]}" for n in usual))
+    print(f"the other defaults\n    {spelt(usual)}")
 
 
 def _make(
@@ -138,37 +143,28 @@ def _same_mask(args: Namespace, mask_hash: str) -> dict[str, Any]:
         raise InputError(f"{args.edited} was made without a mask of yours; leave --mask out")
     if mask_hash and not path:
         raise InputError(f"{args.edited} was made with a mask of yours; give it with --mask FILE")
-    if not path:
-        return {}
-    mask = pictures.open_picture(path)
-    if fingerprint(mask) != mask_hash:
+    if path and fingerprint(pictures.open_picture(path)) != mask_hash:
         raise InputError(f"{path} is not the mask that {args.edited} was made with; give that one")
-    return {"mask": mask}
+    return {"mask": path} if path else {}
 
 
-def _output(args: Namespace, path: str | Path) -> Path:
-    """A path to save a picture at, checked, also against the files that the command reads."""
+def _output(args: Namespace, path: str | Path, other: Path | None = None) -> Path:
+    """A path to save a picture at, checked, also against the files that the command reads and the
+    other output, if there is one."""
+    if Path(path) == other:
+        raise InputError("both pictures would go to one file; name another for one of them")
     inputs = [getattr(args, name, None) for name in ("picture", "edited", "mask")]
     return pictures.check_output(path, filter(None, inputs))
-
-
-def _outputs(args: Namespace, beside: str | None) -> tuple[Path, Path | None]:
-    """The paths of the picture and, if it is asked for, of another beside it."""
-    output, other = _output(args, args.output), beside and _output(args, beside)
-    if other == output:
-        raise InputError("both pictures would go to one file; name another for one of them")
-    return output, other
 
 
 def _settings(args: Namespace) -> dict[str, Any]:
     """The settings that were given, as Python takes them."""
     given = {name: getattr(args, name) for name in NAMES if name in args}
-    if given.get("mask") is not None:
-        if "file" not in given.get("mask_from", "file"):
-            raise InputError(
-                "--mask-from leaves out the file that --mask gives; "
-                "join it, as in attention*file, or leave one of them out"
-            )
+    if given.get("mask") is not None and "file" not in given.get("mask_from", "file"):
+        raise InputError(
+            "--mask-from leaves out the file that --mask gives; "
+            "join it, as in attention*file, or leave one of them out"
+        )
     return given | {n: dict(given[n]) for n in ("reweight", "cross_replace") if n in given}
 
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
+from .. import __version__
 from ..settings import ATTENTION, DEFAULT, EDIT, INVERSION, Gate, Settings, names_of
 
 DEFAULTS = vars(Settings())
@@ -30,8 +31,9 @@ def build() -> Parser:
     """Makes the parser of the whole command line."""
     about = "Text-driven editing of real pictures by Prompt Tuning Inversion."
     parser = Parser(prog="ptinv", description=about)
-    parser.add_argument("--version", action="store_true", help="print the version and exit")
-    commands = parser.add_subparsers(dest="command", parser_class=Parser, metavar="COMMAND")
+    version = dict(version=f"ptinv {__version__}", help="print the version and exit")
+    parser.add_argument("--version", action="version", **version)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (summary, description, options) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=description)
         for option in options:
@@ -78,10 +80,9 @@ def weight(text: str) -> tuple[str, float]:
 
 def gate(text: str) -> Gate:
     """Reads a share of the steps, such as 0.8, or a span of them, such as 0.2:0.6."""
+    first, span, last = text.partition(":")
     with suppress(ValueError):
-        ends = tuple(float(end) for end in text.split(":"))
-        if len(ends) <= 2:
-            return ends if len(ends) == 2 else ends[0]
+        return (float(first), float(last)) if span else float(first)
     raise argparse.ArgumentTypeError(f"{text!r} is not a share of the steps, or FROM:TO")
 
 

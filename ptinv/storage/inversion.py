@@ -167,12 +167,11 @@ def pixels_of(image: Image.Image) -> Tensor:
 def _check_settings(settings: dict[str, Any]) -> None:
     """Raises InputError, TypeError or KeyError unless the settings are whole and in range."""
     Settings(**{n: settings[n] for n in OF_AN_INVERSION if n not in LATER or n in settings})
-    if isinstance(settings["method"], list):  # the stages of one without a name
-        trajectory, extra = settings["method"]
-        check_text("the trajectory's stage", trajectory)
-        check_text("the other stage", extra or "")
-    else:
-        check_text("the method", settings["method"])
+    method = settings["method"]
+    if isinstance(method, list):  # the stages of one without a name; it may have no second
+        trajectory, extra = method
+        method = trajectory + (extra or "")
+    check_text("the method", method)
     if settings["prompt"] is not None:
         check_prompt(settings["prompt"])
     if unknown := settings.keys() - {"method", "prompt", *OF_AN_INVERSION}:

@@ -14,6 +14,7 @@ from PIL import Image
 from small import OTHER_PROMPT, PROMPT
 
 import ptinv
+from ptinv import cli
 from ptinv.cli.options import COMMANDS
 from ptinv.methods.table import METHODS
 
@@ -144,7 +145,7 @@ def test_methods_lists_them_all_with_their_defaults(capsys):
 
 
 def test_version_is_printed(capsys):
-    assert ptinv_("--version") == 0
+    assert cli.main(["--version"]) == 0
     assert capsys.readouterr().out == f"ptinv {ptinv.__version__}\n"
 
 
