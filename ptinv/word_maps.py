@@ -19,10 +19,11 @@ from .core.model import StableDiffusion
 from .core.unet import UNetConfig
 from .errors import InputError, not_finite
 from .methods.controls import Chain, Record
-from .methods.request import Picture, method_of, settings_for
+from .methods.request import method_of, opened, settings_for
 from .methods.stages import Progress, silent
 from .methods.words import Word, read, warn_of_words
-from .settings import Settings, check_prompt
+from .options import Picture
+from .settings import check_prompt
 from .sheet import Row, Tile, draw_sheet
 from .storage.inversion import Inversion
 
@@ -70,14 +71,18 @@ class AttentionMaps:
         return self.maps[level][[k - 1 for k in steps]][:, tokens].sum(dim=1).mean(dim=0)
 
     def draw(self, at: Iterable[Steps] | None = None) -> Image.Image:
-        """Draws every word's map over the picture: a row for each level and each of `at`.
+        """Draws every word's map over the picture: a row for each level and each of `at`, then the
+        key to the colours.
 
         at: the steps that each row averages over; by default one row of all steps.
         Raises InputError for a step that does not exist, and if the sheet would be too tall.
         """
         at = list(at or []) or [range(1, self.steps + 1)]
         rows = [self.row(level, steps) for level in self.maps for steps in at]
-        return _draw(rows, self.steps)
+        bar = over(Image.new("RGB", (128, 14)), torch.linspace(0, 1, 128, device="cpu")[None])
+        key = "the colours", "0 to max, the word's largest share of a pixel's attention"
+        order = f"Step {self.steps} is the noisiest, step 1 next to the picture."
+        return draw_sheet([*rows, Row([Tile(bar)], *key)], order)
 
     def row(self, level: int, steps: Steps) -> Row:
         """A row of a sheet: the picture, then every word's map over it."""
@@ -99,7 +104,7 @@ def cross_levels(config: UNetConfig) -> list[int]:
 @torch.no_grad()
 def attention_maps(
     model: StableDiffusion,
-    picture: Picture,
+    picture: Picture | Inversion,
     prompt: str,
     levels: Iterable[int] | None = None,
     progress: Progress = silent,
@@ -116,12 +121,12 @@ def attention_maps(
     config = model.unet.config
     levels = [config.mask_level] if levels is None else list(levels)
     check_maps("level", levels, cross_levels(config))
-    settings = settings_of_maps(picture, **options)
+    picture = opened(picture)
+    count_steps(picture, **options)
     if isinstance(picture, Inversion):
-        for text in (prompt, settings.source or ""):
-            warn_of_words(model, text)
-        picture.check_fits(model)
         inversion = picture
+        inversion.check_fits(model)
+        warn_of_words(model, prompt)
     else:
         inversion = invert(model, picture, prompt, METHOD, progress, **options)
     embedding, trajectory = model.embed(prompt), inversion.trajectory.to(model.device)
@@ -136,17 +141,16 @@ def attention_maps(
     return AttentionMaps(inversion.picture, read(model.tokenizer, prompt), maps)
 
 
-def settings_of_maps(picture: Picture, **options) -> Settings:
-    """The settings that `attention_maps` inverts with, or that an inversion was made with. Raises
-    InputError for settings out of range, and where they leave no step to look at."""
+def count_steps(picture: Image.Image | Inversion, **options) -> int:
+    """T' of a picture's maps. Raises InputError for settings out of range or not an inversion's
+    own, and where they leave no step to look at."""
     method = method_of(picture) if isinstance(picture, Inversion) else METHOD
     settings = settings_for(picture, method, **{**options, "mask": None, "paste_back": False})
-    if not schedule(settings.steps, settings.encode_ratio):
-        raise InputError(
-            f"encode_ratio {settings.encode_ratio} leaves none of the {settings.steps} steps "
-            "to look at; invert with a higher one"
-        )
-    return settings
+    count = len(schedule(settings.steps, settings.encode_ratio))
+    if not count:
+        none = f"encode_ratio {settings.encode_ratio} leaves none of the {settings.steps} steps"
+        raise InputError(f"{none} to look at; invert with a higher one")
+    return count
 
 
 def check_maps(what: str, asked: Collection[int], known: Collection[int]) -> None:
@@ -155,9 +159,7 @@ def check_maps(what: str, asked: Collection[int], known: Collection[int]) -> Non
         raise InputError(f"no {what} is named; there are maps of words at {listed(known)}")
     for number in asked:
         if number not in known:
-            raise InputError(
-                f"there are no maps of words at {what} {number}, only at {listed(known)}"
-            )
+            raise InputError(f"no maps of words at {what} {number}, only at {listed(known)}")
 
 
 def listed(numbers: Collection[int]) -> str:
@@ -168,24 +170,9 @@ def listed(numbers: Collection[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def check_sheet(picture: Image.Image, words: Collection[Word], rows: int) -> None:
-    """Raises InputError if so many rows of maps would make a sheet too tall to be saved."""
-    shown = ImageOps.contain(picture, SHOWN)
-    tiles = [Tile(shown), *(Tile(shown, word.text, "max 99.9%") for word in words)]
-    _draw([Row(tiles, "level 1 (16 x 16)", "mean of steps 10 to 20 of 40")] * rows, steps=40)
-
-
-def _draw(rows: list[Row], steps: int) -> Image.Image:
-    """Draws rows of maps, the key to their colours, and which way the steps are counted."""
-    bar = over(Image.new("RGB", (128, 14)), torch.linspace(0, 1, 128, device="cpu")[None])
-    key = "the colours", "0 to max, the word's largest share of a pixel's attention"
-    order = f"Step {steps} is the noisiest, step 1 next to the picture."
-    return draw_sheet([*rows, Row([Tile(bar)], *key)], order)
-
-
 def over(picture: Image.Image, heat: Tensor) -> Image.Image:
     """Draws a map (h, w) as heat over an RGB picture in dim grey, smoothly enlarged to its size.
-    The map's numbers, from 0 up, are drawn relative to their largest: brighter is always more."""
+    Its numbers, from 0 up, are drawn relative to their largest: brighter is always more."""
     shares = Image.fromarray((heat / heat.max().clamp(min=1e-12)).float().numpy())
     shares = np.asarray(shares.resize(picture.size, Image.Resampling.BICUBIC))
     places = np.linspace(0, 1, len(RAMP))

@@ -7,6 +7,7 @@ at once. Progress and remarks go to stderr, results to stdout.
 import os
 import sys
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,15 @@ import torch
 from tqdm import tqdm
 
 from .. import api, word_maps
-from ..core.ddim import schedule
 from ..core.model import StableDiffusion
 from ..core.pictures import resize
+from ..core.text import LENGTH
 from ..errors import Doubt, InputError, remark
 from ..methods.masks import over
 from ..methods.request import opened
 from ..methods.stages import Progress
 from ..methods.table import METHODS
-from ..methods.words import read
+from ..methods.words import Word, read
 from ..metrics import psnr
 from ..settings import NAMES, Settings, check_prompt
 from ..storage import checkpoint, files, pictures
@@ -95,14 +96,14 @@ def attention(args: Namespace) -> None:
     output = _output(args, args.output)
     check_prompt(args.prompt, "what to look for in the picture")
     picture, given = opened(args.picture), _settings(args)
-    settings = word_maps.settings_of_maps(picture, **given)
-    count = len(schedule(settings.steps, settings.encode_ratio))
-    for steps in args.at or []:
-        word_maps.check_maps("step", steps, range(1, count + 1))
-    model = _load(args)
+    count = word_maps.count_steps(picture, **given)
     image = picture.picture if isinstance(picture, Inversion) else picture
-    rows = len(set(args.levels or [0])) * len(args.at or [0])
-    word_maps.check_sheet(image, read(model.tokenizer, args.prompt), rows)
+    # what cannot be drawn is refused while the maps are blank, before the long work
+    zeros = {level: torch.zeros(count, LENGTH, 1, 1, device="cpu") for level in args.levels or [0]}
+    blank = word_maps.AttentionMaps(image, [Word("any", (1,))], zeros)
+    blank.draw(args.at)
+    model = _load(args)
+    replace(blank, words=read(model.tokenizer, args.prompt)).draw(args.at)
     how = picture, args.prompt, args.levels, _progress(args)
     maps = word_maps.attention_maps(model, *how, **given)
     pictures.save_picture(maps.draw(args.at), output)

@@ -84,33 +84,6 @@ def ancestral(noise: NoiseAt) -> Advance:
     return advance
 
 
-def predictions(
-    model: StableDiffusion,
-    z: Tensor,
-    timestep: Timestep,
-    embeddings: tuple[Tensor, Tensor],
-    guidance: float,
-    control: ControlAt | None = None,
-    branches: Branches = (),
-    guide: Guide = ddim.guide,
-) -> tuple[Tensor, Tensor]:
-    """(ε_∅, ε_c) from one call of the UNet; the same twice where Eq. 5 needs only one side.
-
-    A control, or another `guide`, is given both. Raises ValueError unless there is a branch a row.
-    """
-    null, cond = (side.expand(len(z), *side.shape[1:]) for side in embeddings)
-    if control is None and guide is ddim.guide and guidance in (0, 1):
-        eps = model.predict_noise(z, timestep.t, cond if guidance else null)
-        return eps, eps
-    branches = branches or ("target",) * len(z)
-    if len(branches) != len(z):
-        raise ValueError(f"{len(z)} rows of the latent, but branches {branches}")
-    rows = (*(f"null:{branch}" for branch in branches), *branches)
-    hook = control(timestep.k, rows) if control else None
-    both = model.predict_noise(torch.cat([z, z]), timestep.t, torch.cat([null, cond]), hook)
-    return both.chunk(2)
-
-
 @torch.no_grad()
 def sample(
     model: StableDiffusion,
@@ -129,16 +102,23 @@ def sample(
 
     guidance: ω, of all steps or by step. after: rules that are applied one after the other.
     branches: a name for each row of z, by which controls tell the rows apart; without names all of
-    them are "target".
+    them are "target". Raises ValueError unless there is a branch a row.
     """
+    branches = branches or ("target",) * len(z)
+    if len(branches) != len(z):
+        raise ValueError(f"{len(z)} rows of the latent, but branches {branches}")
+    rows = (*(f"null:{branch}" for branch in branches), *branches)
     for timestep in schedule:
-        w = omega(guidance, timestep.k)
-        eps_null, eps_cond = predictions(
-            model, z, timestep, condition(timestep.k), w, control, branches, guide
-        )
+        k, t, w = timestep.k, timestep.t, omega(guidance, timestep.k)
+        null, cond = (side.expand(len(z), *side.shape[1:]) for side in condition(k))
+        if control is None and guide is ddim.guide and w in (0, 1):  # Eq. 5 needs only one side
+            eps_null = eps_cond = model.predict_noise(z, t, cond if w else null)
+        else:  # one call for both
+            hook = control(k, rows) if control else None
+            both = model.predict_noise(torch.cat([z, z]), t, torch.cat([null, cond]), hook)
+            eps_null, eps_cond = both.chunk(2)
         eps = guide(eps_null, eps_cond, w)
-        cleaner = advance(timestep, z, eps)
-        step = Step(timestep, z, cleaner, eps_null, eps_cond, eps)
+        step = Step(timestep, z, advance(timestep, z, eps), eps_null, eps_cond, eps)
         for rule in after:
             step = rule(step)
         yield step

@@ -7,7 +7,7 @@ import torch
 
 from ptinv.core import ddim
 from ptinv.core.pti import blend
-from ptinv.core.sampling import ancestral, constant, invert, last, predictions, sample
+from ptinv.core.sampling import ancestral, constant, invert, last, sample
 
 SCHEDULE = ddim.schedule(10, 0.8)
 DOWN = SCHEDULE[::-1]
@@ -62,18 +62,19 @@ def test_both_ways_the_noise_is_predicted_at_the_noisier_end_of_each_step():
 @pytest.mark.parametrize("guidance, side", [(0, NULL), (0.0, NULL), (1, COND), (1.0, COND)])
 def test_guidance_0_and_1_predict_one_side_only(guidance, side):
     model = Echo()
-    eps_null, eps_cond = predictions(model, normal(0), SCHEDULE[0], (NULL, COND), guidance)
+    (step,) = sample(model, normal(0), DOWN[:1], CONDITION, guidance)
     ((_, context, _),) = model.calls
     assert torch.equal(context, side)
-    assert torch.equal(ddim.guide(eps_null, eps_cond, guidance), side)
+    assert torch.equal(step.eps_null, side) and torch.equal(step.eps_cond, side)
+    assert torch.equal(step.eps, side)
 
 
 def test_other_guidance_predicts_both_sides_in_one_call_the_null_side_first():
     model = Echo()
-    eps_null, eps_cond = predictions(model, normal(0), SCHEDULE[0], (NULL, COND), 7.5)
+    (step,) = sample(model, normal(0), DOWN[:1], CONDITION, 7.5)
     ((_, context, _),) = model.calls
     assert torch.equal(context, torch.cat([NULL, COND]))
-    assert torch.equal(eps_null, NULL) and torch.equal(eps_cond, COND)
+    assert torch.equal(step.eps_null, NULL) and torch.equal(step.eps_cond, COND)
 
 
 def test_sampling_follows_the_guided_prediction():
@@ -102,13 +103,12 @@ def test_a_control_is_made_for_each_call_and_is_given_both_sides(guidance):
 
 def test_rows_of_several_branches_are_named_in_the_order_of_the_batch():
     made = []
-    predictions(
+    (_,) = sample(
         Echo(),
         normal(0, rows=2),
-        SCHEDULE[0],
-        (normal(1, rows=2), normal(2, rows=2)),
-        7.5,
-        lambda k, rows: made.append(rows),
+        DOWN[:1],
+        constant(normal(1, rows=2), normal(2, rows=2)),
+        control=lambda k, rows: made.append(rows),
         branches=("source", "target"),
     )
     assert made == [("null:source", "null:target", "source", "target")]
@@ -117,15 +117,13 @@ def test_rows_of_several_branches_are_named_in_the_order_of_the_batch():
 def test_rows_without_names_are_all_target_rows():
     made = []
     control = lambda k, rows: made.append(rows)  # noqa: E731
-    predictions(Echo(), normal(0, rows=2), SCHEDULE[0], (NULL, COND), 7.5, control)
+    (_,) = sample(Echo(), normal(0, rows=2), DOWN[:1], CONDITION, control=control)
     assert made == [("null:target", "null:target", "target", "target")]
 
 
 def test_more_branches_than_rows_are_refused():
     with pytest.raises(ValueError, match="1 rows of the latent"):
-        predictions(
-            Echo(), normal(0), SCHEDULE[0], (NULL, COND), 7.5, branches=("source", "target")
-        )
+        list(sample(Echo(), normal(0), DOWN, CONDITION, branches=("source", "target")))
 
 
 def test_each_step_has_its_own_condition():
@@ -206,8 +204,9 @@ def test_each_step_starts_where_the_one_before_it_ended(direction):
 @directions
 @pytest.mark.parametrize("guidance", [0, 1, 7.5])
 def test_a_step_holds_the_predictions_made_where_it_started(direction, guidance):
+    sides = {0: (NULL, NULL), 1: (COND, COND)}.get(guidance, (NULL, COND))
     for step in made(direction, guidance):
-        eps = predictions(Pull(), step.z_from, step.timestep, CONDITION(step.k), guidance)
+        eps = [Pull().predict_noise(step.z_from, step.timestep.t, side) for side in sides]
         assert torch.equal(step.eps_null, eps[0]) and torch.equal(step.eps_cond, eps[1])
         assert torch.equal(step.eps, ddim.guide(step.eps_null, step.eps_cond, guidance))
 

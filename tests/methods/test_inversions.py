@@ -9,7 +9,7 @@ from small import OTHER_PROMPT, PROMPT
 
 from ptinv import ddim
 from ptinv.core.pti import ddim_inversion, tune
-from ptinv.core.sampling import constant, deterministic, last, predictions, sample
+from ptinv.core.sampling import constant, deterministic, last, sample
 from ptinv.methods.edit import fresh_noise
 from ptinv.methods.stages import mean_step, noised, residuals, silent
 
@@ -165,9 +165,9 @@ def test_a_residual_is_the_noise_that_an_ancestral_step_would_have_to_add_times_
     assert missed.shape == trajectory[1:].shape
     for step in SHORT:
         z, ends = trajectory[step.k], (step.alpha_from, step.alpha_to)
-        eps = ddim.guide(*predictions(small_model, z, step, condition(step.k), 3.5), 3.5)
+        (made,) = sample(small_model, z, [step], condition, 3.5)
         sigma = ddim.ancestral_sigma(*ends)
-        landed = ddim.step(z, eps, *ends, sigma, missed[step.k - 1] / sigma)
+        landed = ddim.step(z, made.eps, *ends, sigma, missed[step.k - 1] / sigma)
         # float32's rounding of numbers as large as the latent and σ·noise are
         torch.testing.assert_close(landed, trajectory[step.k - 1], rtol=1e-5, atol=1e-5)
 

@@ -14,24 +14,20 @@ from tensors import normal
 
 from ptinv.core import ddim
 from ptinv.core.attention import Control
-from ptinv.core.sampling import constant, last, predictions, sample
+from ptinv.core.sampling import constant, last, sample
 from ptinv.methods.controls import Record, chained, reweight
 from ptinv.methods.prompt_to_prompt import cross_attention, self_attention
 
 TIMESTEP = ddim.schedule(STEPS)[-1]
 
 
-def guided(model, z, embeddings, control, branches):
-    """ε̃ of Eq. 5 for each row, from one call."""
-    return ddim.guide(*predictions(model, z, TIMESTEP, embeddings, 7.5, control, branches), 7.5)
-
-
 def noise(pair, size, control, branches=("source", "target"), z=None):
-    """ε of the small UNet for each branch, from one call."""
-    null, cond = pair.embeddings()
+    """ε̃ of Eq. 5 from the small UNet for each branch, from one call."""
     if z is None:
         z = normal(1, 4, *size).expand(2, -1, -1, -1)
-    return guided(pair.model, z, (null, cond), control, branches)
+    how = dict(control=control, branches=branches)
+    (step,) = sample(pair.model, z, [TIMESTEP], constant(*pair.embeddings()), 7.5, **how)
+    return step.eps
 
 
 SIZES = pytest.mark.parametrize("size", [(16, 16), (12, 20), (24, 8)])
@@ -116,9 +112,10 @@ def test_gradients_flow_through_the_unet_to_both_embeddings(longer):
     null, cond = longer.embeddings()
     cond = cond.clone().requires_grad_()
     z = normal(2, 4, 16, 16)
-    branches = ("source", "target")
-    eps = guided(longer.model, z, (null, cond), longer.everything(), branches)
-    (eps[1] ** 2).sum().backward()
+    control = longer.everything()(TIMESTEP.k, ROWS)
+    both = torch.cat([null, cond])
+    eps = longer.model.predict_noise(torch.cat([z, z]), TIMESTEP.t, both, control)
+    (eps[3] ** 2).sum().backward()
     assert cond.grad.isfinite().all()
     assert cond.grad[0].any() and cond.grad[1].any()  # the target looks at the source
 
