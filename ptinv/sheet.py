@@ -62,8 +62,7 @@ def draw_sheet(rows: Sequence[Row], footer: str = "") -> Image.Image:
                 f"the sheet would be more than {TALL} pixels tall; ask for fewer pictures"
             )
     below = _write("", footer, width)
-    size = width + 2 * MARGIN, y + below.height - GAP + MARGIN
-    sheet = Image.new("RGB", size, "white")
+    sheet = Image.new("RGB", (width + 2 * MARGIN, y + below.height - GAP + MARGIN), "white")
     for top, part in [*parts, (y, below)]:
         sheet.paste(part, (MARGIN, top))
     return sheet

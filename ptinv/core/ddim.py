@@ -81,8 +81,7 @@ def _scales(alpha: float | Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     The roots are taken in float64: near the picture 1-ᾱ is a small difference of near numbers.
     """
     alpha = torch.as_tensor(alpha, dtype=torch.float64, device=like.device)
-    if alpha.ndim == 1:
-        alpha = alpha.reshape(-1, *[1] * (like.ndim - 1))
+    alpha = alpha.reshape(-1, *[1] * (like.ndim - 1))
     return alpha.sqrt().to(like.dtype), (1 - alpha).sqrt().to(like.dtype)
 
 

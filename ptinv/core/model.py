@@ -124,16 +124,15 @@ def load(
     Raises KeyError for a configuration that lacks a key, OSError for a missing file, and as `fill`.
     """
     folder, device = Path(folder), torch.device(device)
-    said = (json.loads((folder / part / "config.json").read_bytes()) for part in WEIGHTS)
-    configs = configs_of(*said)
-    parts = networks(configs)
-    for part, network in parts.items():
-        with safe_open(folder / part / WEIGHTS[part], framework="pt") as file:
+    tables = (json.loads((folder / part / "config.json").read_bytes()) for part in WEIGHTS)
+    configs = configs_of(*tables)
+    parts, files = networks(configs), [folder / part / WEIGHTS[part] for part in WEIGHTS]
+    for network, path in zip(parts.values(), files, strict=True):
+        with safe_open(path, framework="pt") as file:
             # sd-v1-4's text encoder also holds position_ids, the numbers 0 … 76: no weights
             names = (name for name in file.keys() if not name.endswith("position_ids"))
             tensors = ((respelt(name), file.get_tensor(name)) for name in names)
             fill(network, tensors, device, dtype)
-    files = [folder / part / WEIGHTS[part] for part in WEIGHTS]
     files += [folder / "tokenizer" / name for name in ("vocab.json", "merges.txt")]
     return StableDiffusion(
         **parts,

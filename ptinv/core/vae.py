@@ -7,6 +7,7 @@ sd-v1-4 takes 3 × 512² numbers to 4 × 64², 48 times fewer: all the edit happ
 way back loses is the ceiling of every reconstruction.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from .attention import Attention
 from .unet import ResnetBlock, chain, upsample
 
+Resample = Callable[[int], nn.Module]  # channels -> what halves or doubles a map
 EPS = 1e-6  # of every normalisation here; most of the UNet's have 1e-5
 
 
@@ -61,13 +63,17 @@ class MidBlock(nn.Module):
         return self.resnets[1](self.attentions[0](self.resnets[0](x)))
 
 
-def level(widths: list[int], groups: int, halve: bool = False, double: bool = False) -> nn.Module:
-    """Residual blocks at one size; then the map is halved (encoder), doubled (decoder) or left."""
-    return chain(
-        resnets=nn.Sequential(*(ResnetBlock(a, b, groups, EPS) for a, b in pairwise(widths))),
-        downsamplers=nn.Sequential(*([downsample(widths[-1])] if halve else [])),
-        upsamplers=nn.Sequential(*([upsample(widths[-1])] if double else [])),
-    )
+def levels(
+    channels: tuple[int, ...], layers: int, groups: int, name: str, resample: Resample
+) -> nn.Module:
+    """Residual blocks at one size after another; the map is resampled in between, under a name."""
+    built = nn.Sequential()
+    for i, (cin, cout) in enumerate(pairwise((channels[0], *channels)), start=1):
+        blocks = (ResnetBlock(a, b, groups, EPS) for a, b in pairwise([cin] + [cout] * layers))
+        built.append(chain(resnets=nn.Sequential(*blocks)))
+        if i < len(channels):
+            built[-1].add_module(name, nn.Sequential(resample(cout)))
+    return built
 
 
 def encoder(config: VAEConfig) -> nn.Module:
@@ -76,13 +82,9 @@ def encoder(config: VAEConfig) -> nn.Module:
     sd-v1-4, channels × side: 3×512 -> 128×512, 256×256, 512×128, 512×64 -> 8×64.
     """
     c, g = config.channels, config.groups
-    levels = (
-        level([cin] + [cout] * config.layers, g, halve=i < len(c) - 1)
-        for i, (cin, cout) in enumerate(pairwise((c[0], *c)))
-    )
     return chain(
         conv_in=nn.Conv2d(3, c[0], 3, padding=1),
-        down_blocks=nn.Sequential(*levels),
+        down_blocks=levels(c, config.layers, g, "downsamplers", downsample),
         mid_block=MidBlock(c[-1], g),
         conv_norm_out=nn.GroupNorm(g, c[-1], eps=EPS),
         silu=nn.SiLU(),
@@ -96,14 +98,10 @@ def decoder(config: VAEConfig) -> nn.Module:
     sd-v1-4, channels × side: 4×64 -> 512×64, 512×128, 256×256, 128×512 -> 3×512.
     """
     c, g = config.channels[::-1], config.groups
-    levels = (
-        level([cin] + [cout] * (config.layers + 1), g, double=i < len(c) - 1)
-        for i, (cin, cout) in enumerate(pairwise((c[0], *c)))
-    )
     return chain(
         conv_in=nn.Conv2d(config.latent_channels, c[0], 3, padding=1),
         mid_block=MidBlock(c[0], g),
-        up_blocks=nn.Sequential(*levels),
+        up_blocks=levels(c, config.layers + 1, g, "upsamplers", upsample),
         conv_norm_out=nn.GroupNorm(g, c[-1], eps=EPS),
         silu=nn.SiLU(),
         conv_out=nn.Conv2d(c[-1], 3, 3, padding=1),
@@ -117,8 +115,7 @@ class VAE(nn.Module):
         super().__init__()
         self.config = config
         c = config.latent_channels
-        self.encoder = encoder(config)
-        self.decoder = decoder(config)
+        self.encoder, self.decoder = encoder(config), decoder(config)
         self.quant_conv = nn.Conv2d(2 * c, 2 * c, 1)
         self.post_quant_conv = nn.Conv2d(c, c, 1)
 
