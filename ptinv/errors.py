@@ -1,7 +1,6 @@
-"""The errors that are the caller's to mend, and the remarks that a caller should see.
+"""The errors that are the caller's to mend, and remarks, each a sentence fit for a user.
 
-Each message is one sentence fit for a user. Remarks are Python's warnings: shown once a place, and
-silenced by `warnings.simplefilter("ignore", ptinv.Remark)`.
+Remarks are Python's warnings; `warnings.simplefilter("ignore", ptinv.Remark)` silences them.
 """
 
 import sys

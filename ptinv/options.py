@@ -1,8 +1,4 @@
-"""The options of the verbs, for editors and type checkers: the fields of `Settings`, none required.
-
-`def edit(…, **options: Unpack[Options])` lets them complete a name and find a misspelt one. What an
-option means, its range and its default are in `settings.py`.
-"""
+"""The verbs' options for editors and type checkers: the fields of `Settings`, none required."""
 
 from os import PathLike
 from typing import Literal, TypedDict

@@ -31,7 +31,7 @@ from ..errors import not_finite
 from . import ddim
 from .ddim import Timestep
 from .model import StableDiffusion
-from .sampling import Condition, Guidance, Schedule, Step, constant, invert, last, omega, sample
+from .sampling import Condition, Guidance, Schedule, Step, constant, invert, last, sample
 
 Side = Literal["null", "cond"]
 Land = Callable[[Tensor], Tensor]  # an embedding -> where the guided step lands with it
@@ -125,7 +125,7 @@ def tune(
     for i, timestep in enumerate(schedule):  # t = T', …, 1
         pivot = trajectory[timestep.k - 1]  # z*_{t-1}, where this step should land
         eps_other = model.predict_noise(z, timestep.t, other)  # once: c does not change it
-        w = omega(guidance, timestep.k)
+        w = guidance(timestep.k) if callable(guidance) else guidance
         land = partial(guided_step, model, z, timestep, eps_other, w, side=side)
         c = c.detach().clone().requires_grad_()  # c_t, from c_{t+1}
         adam = torch.optim.Adam([c], lr=lr * max(0.0, 1 - i * lr_decay))

@@ -59,11 +59,6 @@ class Step:
         return ddim.predict_z0(self.z_from, self.eps, self.timestep.alpha_from)
 
 
-def omega(guidance: Guidance, k: int) -> float:
-    """ω of step k."""
-    return guidance(k) if callable(guidance) else guidance
-
-
 def constant(null: Tensor, cond: Tensor) -> Condition:
     """The same pair of embeddings at every step: plain classifier-free guidance."""
     return lambda k: (null, cond)
@@ -109,7 +104,8 @@ def sample(
         raise ValueError(f"{len(z)} rows of the latent, but branches {branches}")
     rows = (*(f"null:{branch}" for branch in branches), *branches)
     for timestep in schedule:
-        k, t, w = timestep.k, timestep.t, omega(guidance, timestep.k)
+        k, t = timestep.k, timestep.t
+        w = guidance(k) if callable(guidance) else guidance
         null, cond = (side.expand(len(z), *side.shape[1:]) for side in condition(k))
         if control is None and guide is ddim.guide and w in (0, 1):  # Eq. 5 needs only one side
             eps_null = eps_cond = model.predict_noise(z, t, cond if w else null)

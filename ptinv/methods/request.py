@@ -53,11 +53,8 @@ class Request:
 
 
 def opened(picture: Picture | Inversion) -> Image.Image | Inversion:
-    """A picture as RGB, or an inversion; from whatever a picture is given as.
-
-    That is a PIL image of any size and mode, a path (also of an inversion's file), or an array of
-    bytes: (h, w) grey, (h, w, 3) RGB or (h, w, 4) RGB with alpha. Raises PictureError.
-    """
+    """A picture as RGB, or an inversion; from a PIL image of any size and mode, a path (also of an
+    inversion's file), or bytes: (h, w) grey, (h, w, 3) RGB, (h, w, 4) RGBA. Raises PictureError."""
     if isinstance(picture, Inversion):
         return picture
     if isinstance(picture, str | PathLike):
@@ -220,12 +217,16 @@ def settings_for(
     return settings
 
 
-def _kept(inversion: Inversion, method: Method) -> dict[str, Any]:
-    """The inversion's own settings that a method goes on with, by name.
+def _usual(inversion: Inversion, method: Method) -> Method:
+    """The method whose defaults an inversion was made with, as far as that has a name."""
+    made_by = inversion.settings["method"]
+    return method if isinstance(made_by, list) else find(made_by)
 
-    Of a stage that both have, except where the two methods' own defaults differ.
-    """
-    stored, (trajectory, extra) = vars(inversion.made_by), stages_of(inversion)
+
+def _kept(inversion: Inversion, method: Method) -> dict[str, Any]:
+    """The inversion's own settings that a method goes on with: of the stages that both have, except
+    where the two methods' own defaults differ."""
+    (trajectory, extra), usual = stages_of(inversion), _usual(inversion, method)
     if trajectory != method.trajectory.title:
         raise InputError(
             f"the inversion is {trajectory}, and this method needs {method.trajectory.title}; "
@@ -233,20 +234,12 @@ def _kept(inversion: Inversion, method: Method) -> dict[str, Any]:
         )
     key = method.trajectory.key(inversion.made_by, inversion.settings["prompt"])
     names = {name for name, value in key.items() if value != ""}
-    if method.extra and extra == method.extra.title:
-        names |= {name for name in method.extra.uses if name not in _differing(inversion, method)}
-        names.add("source")
     if method.needs_source:
         names.add("source")
+    if method.extra and extra == method.extra.title:
+        names |= {"source", *(n for n in method.extra.uses if usual.own(n) == method.own(n))}
+    stored = vars(inversion.made_by)
     return {name: stored[name] for name in OF_AN_INVERSION if name in names}
-
-
-def _differing(inversion: Inversion, method: Method) -> set[str]:
-    """The settings whose defaults are another method's for an inversion than for this one."""
-    made_by = inversion.settings["method"]
-    theirs = method.defaults if isinstance(made_by, list) else find(made_by).defaults
-    ours = method.defaults
-    return {name for name in theirs | ours if theirs.get(name) != ours.get(name)}
 
 
 def _check_trajectory(
@@ -255,16 +248,16 @@ def _check_trajectory(
     """Raises InputError unless the trajectory is the one that the settings and prompt call for.
     Remarks where it is another method's, and not what the method's own settings would make."""
     was = method.trajectory.key(inversion.made_by, inversion.settings["prompt"])
+    usual = _usual(inversion, method)
     differ = [
         f"{name} {was[name]} (its own: {method.own(name)})"
         for name in ("encode_ratio", "inversion_guidance")
         if name in was and name not in options and was[name] != method.own(name)
     ]
-    if differ and (stages_of(inversion) != method.stages or _differing(inversion, method)):
+    if differ and (usual.stages, usual.defaults) != (method.stages, method.defaults):
         remark(f"the method walks the inversion's trajectory, with {', '.join(differ)}", Doubt)
     prompt = inversion.settings["prompt"] if prompt is None else prompt
-    key = method.trajectory.key(settings, prompt)
-    for name, value in key.items():
+    for name, value in method.trajectory.key(settings, prompt).items():
         if was[name] != value:
             # a prompt may have stood in for the source that was not given, then or now
             why = "the text that guided the inversion" if name == "source" else "the inversion's"
