@@ -29,7 +29,7 @@ from .methods.request import (
     request_inversion,
     request_reconstruction,
 )
-from .methods.run import begin, prepare, run_inversion, steps_of
+from .methods.run import begin, prepare, steps_of
 from .methods.stages import Progress, silent
 from .methods.table import Method
 from .settings import NAMES, OF_AN_INVERSION, Settings, described
@@ -107,7 +107,7 @@ def invert(
     an edit needs it. Options that only an edit uses are not kept. Raises InputError for settings
     out of range and FloatingPointError if the numbers overflow.
     """
-    return run_inversion(model, request_inversion(picture, prompt, method, **options), progress)
+    return begin(model, request_inversion(picture, prompt, method, **options), progress)[1]
 
 
 def edit(

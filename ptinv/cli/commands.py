@@ -48,7 +48,8 @@ def invert(args: Namespace) -> None:
         check_prompt(args.prompt, "what the picture should become, or leave it out")
     method = args.method or "pti"
     request = api.request_inversion(args.picture, args.prompt, method, **_settings(args))
-    api.run_inversion(_load(args), request, _progress(args)).save(output)
+    _, inversion = api.begin(_load(args), request, _progress(args))
+    inversion.save(output)
 
 
 def reconstruct(args: Namespace) -> None:

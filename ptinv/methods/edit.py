@@ -11,6 +11,7 @@ from ..core.ddim import Timestep
 from ..core.model import StableDiffusion
 from ..core.sampling import Branches, ControlAt, NoiseAt, Step
 from ..settings import Settings
+from .controls import interval, opened
 from .words import Words
 
 
@@ -33,7 +34,7 @@ class Edit:
     model: StableDiffusion
     prompt: str
     settings: Settings
-    branches: Branches  # the rows of the latent; the last one is the result
+    branches: Branches  # sampled side by side; the last one is the result
     schedule: list[Timestep]  # clean end first
     latent_size: tuple[int, int]  # (h, w)
     z0: Tensor | None  # the encoded picture (1, c, h, w); None for one that is generated
@@ -72,13 +73,8 @@ class Edit:
 
     def guidance(self, k: int) -> float:
         """ω of step k: outside `guidance_gate`, at most 1."""
-        (begin, end), steps = self.settings.guidance_gate, len(self.schedule)
-        done = (steps - k) / steps
-        return self.settings.guidance if begin <= done < end else min(self.settings.guidance, 1.0)
-
-    def embed(self, text: str) -> Tensor:
-        """A text's embedding; the empty one is at hand."""
-        return self.model.embed(text) if text else self.empty
+        usual, gate = self.settings.guidance, interval(self.settings.guidance_gate)
+        return usual if opened(gate, k, len(self.schedule)) else min(usual, 1.0)
 
     def noise(self, stream: int) -> NoiseAt:
         """Gaussian noise (1, c, h, w) for each step; independent streams have other numbers."""

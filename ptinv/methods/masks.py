@@ -23,7 +23,6 @@ from torch import Tensor
 
 from ..core import ddim
 from ..errors import InputError, PictureError
-from ..storage.pictures import checked
 from .controls import AttentionStore
 from .edit import Edit
 
@@ -34,6 +33,8 @@ def fixed_masks(edit: Edit) -> dict[str, Tensor]:
     """The masks of an edit's expression that are the same at every step, by name. Raises InputError
     for a mask of differences where there is no picture."""
     settings, masks = edit.settings, {}
+    if "attention" in settings.mask_names and not edit.words.focus:
+        masks["attention"] = torch.ones(1, 1, *edit.latent_size, device=edit.model.device)
     if "file" in settings.mask_names:
         masks["file"] = to_mask(settings.mask, edit.latent_size).to(edit.model.device)
     if "difference" in settings.mask_names:
@@ -43,20 +44,16 @@ def fixed_masks(edit: Edit) -> dict[str, Tensor]:
     return masks
 
 
-def mask_at(
-    edit: Edit, fixed: Mapping[str, Tensor], store: AttentionStore, k: int
-) -> Tensor | None:
-    """The mask after step k, from the fixed masks and the attention recorded so far. None for as
-    long as the attention of too few steps is known: a fifth of them."""
-    settings, steps = edit.settings, len(edit.schedule)
-    masks = dict(fixed)
-    if "attention" in settings.mask_names:
-        if not edit.words.focus:
-            masks["attention"] = torch.ones(1, 1, *edit.latent_size, device=edit.model.device)
-        elif steps - k + 1 <= round(BEGIN * steps):
+def mask_at(edit: Edit, fixed: dict[str, Tensor], store: AttentionStore, k: int) -> Tensor | None:
+    """The mask after step k, from the fixed masks and the attention recorded so far. None where
+    nothing masks the edit, and for as long as too few steps are recorded: a fifth of them."""
+    settings, steps, masks = edit.settings, len(edit.schedule), fixed
+    if not edit.is_masked:
+        return None
+    if edit.words.focus:
+        if steps - k + 1 <= round(BEGIN * steps):
             return None
-        else:
-            masks["attention"] = words_mask(edit, store)
+        masks = fixed | {"attention": words_mask(edit, store)}
     mask = combined(settings.mask_expression, masks)
     return softened(mask, settings.mask_dilate, settings.mask_feather)
 
@@ -149,9 +146,8 @@ def dilated(mask: Tensor, cells: int) -> Tensor:
 
 
 def check_mask(mask: Image.Image, size: tuple[int, int] | None) -> Image.Image:
-    """A given mask as RGB; transparency counts as white. Raises PictureError (an InputError) unless
-    it selects something and is of the picture's (width, height) `size`, if there is a picture."""
-    mask = checked(mask)
+    """A given mask, an RGB picture. Raises PictureError (an InputError) unless it selects something
+    and is of the picture's (width, height) `size`, if there is a picture."""
     if size is not None and mask.size != size:
         raise PictureError(
             f"the mask is {mask.size[0]} × {mask.size[1]} pixels but the picture "

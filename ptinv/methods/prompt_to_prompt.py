@@ -186,7 +186,7 @@ def self_attention(gate: Gate, steps: int, area: float = 16 * 16) -> ControlAt:
 
 def shared_attention(edit: Edit) -> list[ControlAt]:
     """Both controls for an edit; none where one branch is sampled alone. Raises InputError as
-    `between`."""
+    `replacement`."""
     if edit.branches != SIDE_BY_SIDE:
         return []
     settings, tokenizer, steps = edit.settings, edit.model.tokenizer, len(edit.schedule)

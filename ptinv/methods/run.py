@@ -5,6 +5,7 @@ Which parts of a stored inversion are made again, and why, is remarked.
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -30,12 +31,13 @@ from .words import choose_words, warn_of_words
 def prepare(model: StableDiffusion, request: Request) -> Edit:
     """A request with its model: the picture encoded, its texts embedded, its words found. Raises
     InputError for a word that is not in its text, and texts that cannot be paired."""
-    settings, prompt, stored = request.settings, request.prompt or "", request.inversion
+    settings, stored, image = request.settings, request.inversion, request.image
+    prompt, source = request.prompt or "", settings.source or ""
+    embed = cache(model.embed)  # most of the texts are empty
     if stored:
         stored.check_fits(model)
-    for text in (prompt, settings.source or ""):
+    for text in (prompt, source):
         warn_of_words(model, text)
-    image, empty = request.image, model.embed("")
     trained = (model.unet.config.trained_size,) * 2
     edit = Edit(
         model,
@@ -45,10 +47,10 @@ def prepare(model: StableDiffusion, request: Request) -> Edit:
         ddim.schedule(settings.steps, settings.encode_ratio),
         latent_size=model.latent_size(image.size) if image else trained,
         z0=stored.trajectory[0].to(model.device) if stored else image and model.encode(image),
-        empty=empty,
-        null=model.embed(settings.negative) if settings.negative else empty,
-        target=model.embed(prompt) if prompt else empty,
-        source=model.embed(settings.source) if settings.source else empty,
+        empty=embed(""),
+        null=embed(settings.negative),
+        target=embed(prompt),
+        source=embed(source),
         words=choose_words(model.tokenizer, prompt, settings, request.branches),
     )
     edit = replace(edit, controls=tuple(request.method.control(edit)))
@@ -69,18 +71,12 @@ def begin(
     edit, inversion = prepare(model, request), request.inversion
     method, settings, prompt = request.method, request.settings, request.prompt
     record = of_an_inversion(settings) | {"method": name_of(method) or method, "prompt": prompt}
-    extra = method.extra
-    if inversion:
-        if extra and (settings.reuse_tuning or _serves(inversion, request)):
-            extra = None
-    else:
+    if not inversion:
         pixels, by = pixels_of(request.image), made_with(model)
         trajectory = method.trajectory.make(edit, progress)["trajectory"]
         inversion = Inversion(pixels, trajectory, record, made_with=by)
-        if extra and prompt is None and extra.key(settings, None) != extra.key(settings, "any"):
-            extra = None
-    if extra:
-        extras = extra.make(_with_tensors(edit, inversion), progress)
+    if method.extra and not _serves(inversion, request):
+        extras = method.extra.make(_with_tensors(edit, inversion), progress)
         inversion = replace(inversion, settings=record, extras=extras)
     return _with_tensors(edit, inversion), inversion
 
@@ -90,24 +86,20 @@ def _with_tensors(edit: Edit, inversion: Inversion) -> Edit:
     return replace(edit, made={name: made[name].to(edit.model.device) for name in made})
 
 
-def run_inversion(
-    model: StableDiffusion, request: Request, progress: Progress = silent
-) -> Inversion:
-    """Makes a requested inversion."""
-    return begin(model, request, progress)[1]
-
-
-def _serves(stored: Inversion, request: Request) -> bool:
-    """True if a stored inversion's extra is what the request's method would make."""
-    extra = request.method.extra
-    if made_alike(stored, request.method):
-        was = extra.key(stored.made_by, stored.settings["prompt"])
-        now = extra.key(request.settings, request.prompt)
+def _serves(inversion: Inversion, request: Request) -> bool:
+    """True unless the request's method has to make something of the inversion's trajectory now."""
+    extra, settings, prompt = request.method.extra, request.settings, request.prompt
+    waits = prompt is None and extra.key(settings, None) != extra.key(settings, "any")
+    if waits or settings.reuse_tuning:  # it waits for the prompt that it depends on
+        return True
+    if made_alike(inversion, request.method):
+        was = extra.key(inversion.made_by, inversion.settings["prompt"])
+        now = extra.key(settings, prompt)
         differ = [name for name, value in now.items() if was[name] != value]
         if not differ:
             return True
         remark(f"the inversion has another {', '.join(differ)}: again, {extra.title}")
-    elif stored.extras:
+    elif inversion.extras:
         remark(f"the inversion holds nothing of this method's own: {extra.title}")
     return False
 
@@ -115,12 +107,12 @@ def _serves(stored: Inversion, request: Request) -> bool:
 def steps_of(
     method: Method, edit: Edit, start: Tensor, progress: Progress = silent
 ) -> Iterator[Step]:
-    """Samples by a method from `start` (1, c, h, w): a step a timestep, a latent's row a branch."""
+    """Samples by a method from `start` (1, c, h, w): one step a timestep, one latent a branch."""
     words, steps = edit.words, len(edit.schedule)
     store, controls = AttentionStore(edit.model.unet.config.mask_level), list(edit.controls)
     if words.focus:
         controls.append(store.control)
-    if words.factors is not None:  # after the store: a weight changes how much, not where
+    if edit.settings.reweight:  # after the store: a weight changes how much, not where
         controls.append(reweight(words.factors, words.gates, steps))
     return sample(
         edit.model,
@@ -131,33 +123,33 @@ def steps_of(
         control=chained(controls),
         guide=method.guide(edit),
         advance=method.advance(edit),
-        after=after_steps(method, edit, store),
+        after=[after_step(method, edit, store)],
         branches=edit.branches,
     )
 
 
 def conditions(method: Method, edit: Edit) -> Condition:
-    """The embeddings of each step, a row a branch."""
+    """The embeddings of each step, one a branch."""
     by_branch = {"target": method.condition, "source": method.source_condition}
     each = [by_branch[branch](edit) for branch in edit.branches]
 
     def at(k: int) -> tuple[Tensor, Tensor]:
-        null, cond = map(torch.cat, zip(*(condition(k) for condition in each), strict=True))
-        return null, cond
+        null, cond = zip(*(condition(k) for condition in each), strict=True)
+        return torch.cat(null), torch.cat(cond)
 
     return at
 
 
-def after_steps(method: Method, edit: Edit, store: AttentionStore) -> list[After]:
+def after_step(method: Method, edit: Edit, store: AttentionStore) -> After:
     """The method's own rule, then local blending with the pivot, or with the source's branch."""
-    rules: list[After] = [lambda step: replace(step, z=method.after(edit, step))]
-    if not edit.is_masked:
-        return rules
     fixed = fixed_masks(edit)
 
-    def blend_locally(step: Step) -> Step:
+    def rule(step: Step) -> Step:
+        step = replace(step, z=method.after(edit, step))
         mask = mask_at(edit, fixed, store, step.k)
+        if mask is None:
+            return step
         behind = step.z[:1] if edit.branches == SIDE_BY_SIDE else edit.pivot(step)
-        return step if mask is None else blend(step, mask, behind)
+        return blend(step, mask, behind)
 
-    return [*rules, blend_locally]
+    return rule

@@ -1,10 +1,10 @@
 """Stages: what is made of a picture before sampling, once for many edits.
 
 Every method needs a trajectory z*_0 … z*_T'. Besides DDIM inversion, noise makes one (Eq. 1, §3.2):
-it forgets the picture, and sampled back becomes another one that shares its broad strokes. SDEdit
-(arXiv 2108.01073) makes a virtue of that. Some methods need more: tuned embeddings, or residuals,
-what the steps of sampling, made from the trajectory itself, miss: r_k = z*_{k-1} - step(z*_k).
-Sampling that adds r_k after each step returns to z*_0 to rounding, whatever guides it:
+it forgets the picture, and sampled back becomes another one that shares its broad strokes, of which
+SDEdit (arXiv 2108.01073) makes a virtue. Some methods need more: tuned embeddings, or residuals,
+what a step from the trajectory misses it by: r_k = z*_{k-1} - step(z*_k). Sampling that adds r_k
+after each step returns to z*_0 to rounding, whatever guides it:
 
     edit-friendly DDPM inversion (arXiv 2304.06140)   the trajectory is noised with independent
         noises and the step is the mean of the ancestral one; r_k = σ_k z_k is the noise map, and
@@ -12,12 +12,12 @@ Sampling that adds r_k after each step returns to z*_0 to rounding, whatever gui
     Direct (PnP) inversion (arXiv 2310.01506)         the trajectory is DDIM's and the step DDIM's;
         r_k is added on the source branch alone
 
-A stage lists the settings and texts that it uses. That list is the key by which a stored part may
-serve another edit: it does as long as all of these are the same.
+A stage lists the settings and texts that it uses: its key. What is stored serves another edit as
+long as all of these are the same.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,16 +26,7 @@ from torch import Tensor
 from ..core import ddim
 from ..core.ddim import Timestep
 from ..core.pti import Side, ddim_inversion, tune
-from ..core.sampling import (
-    Advance,
-    Guidance,
-    NoiseAt,
-    Step,
-    ancestral,
-    constant,
-    deterministic,
-    sample,
-)
+from ..core.sampling import Advance, Guidance, NoiseAt, ancestral, constant, deterministic, sample
 from ..errors import InputError
 from ..settings import OF_AN_INVERSION, Settings
 from .edit import Edit
@@ -57,18 +48,13 @@ def mean_step(timestep: Timestep, z: Tensor, eps: Tensor) -> Tensor:
 def residuals(
     e: Edit, progress: Progress, guidance: Guidance, advance: Advance = deterministic
 ) -> Tensor:
-    """r_1 … r_T', (T', b, c, h, w), of sampling for the source text down the edit's trajectory."""
-    missed: list[Tensor] = []
-
-    def return_to_the_trajectory(step: Step) -> Step:
+    """r_1 … r_T', (T', b, c, h, w): each step for the source text starts on the trajectory anew."""
+    condition, missed = constant(e.null, e.source), []
+    for timestep in progress(e.schedule, "residuals"):
+        z = e.trajectory[timestep.k]
+        (step,) = sample(e.model, z, [timestep], condition, guidance, advance=advance)
         missed.append(e.pivot(step) - step.z)
-        return replace(step, z=e.pivot(step))
-
-    loop, condition = progress(e.schedule[::-1], "residuals"), constant(e.null, e.source)
-    how = dict(advance=advance, after=[return_to_the_trajectory])
-    for _ in sample(e.model, e.trajectory[-1], loop, condition, guidance, **how):
-        pass
-    return torch.stack(missed[::-1])
+    return torch.stack(missed)
 
 
 def inversion_text(settings: Settings, prompt: str | None) -> str:
@@ -83,12 +69,8 @@ def inversion_text(settings: Settings, prompt: str | None) -> str:
 
 def tuning_text(settings: Settings, prompt: str | None) -> str:
     """The text at whose embedding c_T' starts."""
-    texts = {
-        "target": prompt or "",
-        "null": settings.negative,
-        "source": settings.source or "",
-    }
-    return texts[settings.init_embedding]
+    texts = {"target": prompt, "null": settings.negative, "source": settings.source}
+    return texts[settings.init_embedding] or ""
 
 
 def silent(loop: Iterable, label: str) -> Iterable:
@@ -109,8 +91,8 @@ class Stage:
     title: str  # what an inversion's file knows it by; another stage has another
     uses: tuple[str, ...]  # settings
     make: Callable[[Edit, Progress], dict[str, Tensor]]
-    # the text that it uses, if it is not a setting: the option that a user gives it by, a function
-    text: tuple[str, Callable[[Settings, str | None], str]] | None = None
+    # a text that it uses and that is not a setting as it is, by the option that a user gives
+    text: Callable[[Settings, str | None], dict[str, str]] = lambda settings, prompt: {}
 
     def __post_init__(self):
         if unknown := set(self.uses) - set(OF_AN_INVERSION):  # no inversion keeps them
@@ -123,12 +105,11 @@ class Stage:
         needs a text that is not given.
         """
         values = {name: getattr(settings, name) for name in self.uses}
-        option, text = self.text or (None, None)
-        return values | {option: text(settings, prompt)} if text else values
+        return values | self.text(settings, prompt)
 
 
 def _inverted(e: Edit, progress: Progress) -> dict[str, Tensor]:
-    condition = constant(e.empty, e.embed(inversion_text(e.settings, e.prompt)))
+    condition = constant(e.empty, e.model.embed(inversion_text(e.settings, e.prompt)))
     loop, guidance = progress(e.schedule, "inverting"), e.settings.inversion_guidance
     return {"trajectory": ddim_inversion(e.model, e.z0, loop, condition, guidance)}
 
@@ -146,7 +127,7 @@ INVERTED = Stage(
     "DDIM inversion",
     ("steps", "encode_ratio", "inversion_guidance"),
     _inverted,
-    text=("source", inversion_text),
+    text=lambda settings, prompt: {"source": inversion_text(settings, prompt)},
 )
 NOISED_ONCE = Stage(
     "one Gaussian noise",
@@ -161,8 +142,8 @@ NOISED_EACH = Stage(
 TUNED = Stage(
     "tune c_t",
     (*TUNING, *GUIDANCE, "init_embedding"),
-    lambda e, p: _tuned(e, p, "cond", e.embed(tuning_text(e.settings, e.prompt)), e.null),
-    text=("prompt", tuning_text),
+    lambda e, p: _tuned(e, p, "cond", getattr(e, e.settings.init_embedding), e.null),
+    text=lambda settings, prompt: {"prompt": tuning_text(settings, prompt)},
 )
 NULL_TUNED = Stage(
     "tune ∅_t",

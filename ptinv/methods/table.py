@@ -11,8 +11,8 @@
     reads              the settings that its cells read, besides those that all methods share
     defaults           of the settings, where they are not the paper's for PTI, `Settings()`
 
-Rows with a source_condition need a text of the picture: the source's branch returns to the picture,
-and the target's shares its attention. A row needs no name:
+Methods with a source_condition need a text of the picture: the source's branch returns to the
+picture, and the target's shares its attention. A method needs no name:
 `edit(…, method=replace(METHODS["pti"], after=…))` runs any combination.
 """
 
@@ -27,7 +27,7 @@ from ..core import ddim, sampling
 from ..core.pti import interpolate
 from ..core.sampling import Branches, Step, ancestral, constant, deterministic
 from ..errors import InputError
-from ..settings import NAMES, Settings
+from ..settings import Settings
 from . import stages
 from .after_step import low_pass, proximal_guide, pull_back
 from .controls import SIDE_BY_SIDE
@@ -41,18 +41,15 @@ def sampler(e: Edit) -> sampling.Advance:
     return deterministic if e.settings.sampler == "ddim" else ancestral(e.noise(stream=1))
 
 
-# settings that every method shares: the walk's, and where the edit shows
-SHARED = (
-    "steps encode_ratio seed guidance guidance_gate source reweight reuse_tuning mask mask_from "
-    "mask_threshold mask_relative_to mask_dilate mask_feather mask_draws mask_clamp focus "
-    "source_focus subtract paste_back"
-).split()
 PAIRED = ("cross_replace", "self_replace", "self_cells", "align")  # of `shared_attention`
+# settings that only some methods use; the walk's, and where the edit shows, are for all
+OF_SOME = {"inversion_guidance", *stages.TUNING, "init_embedding", "negative", "sampler", *PAIRED}
+OF_SOME |= {"eta", "low_pass", "proximal", "proximal_quantile"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Method:
-    """One row of the table."""
+    """One row of the table, without its name."""
 
     title: str
     trajectory: Stage = stages.INVERTED
@@ -68,8 +65,8 @@ class Method:
 
     @property
     def branches(self) -> Branches:
-        """The rows that are sampled side by side; the last one is the result."""
-        return SIDE_BY_SIDE if self.source_condition else ("target",)
+        """What is sampled side by side; the last one is the result."""
+        return SIDE_BY_SIDE if self.needs_source else ("target",)
 
     @property
     def stages(self) -> list[str | None]:
@@ -91,9 +88,8 @@ class Method:
         """The names of the settings that change nothing."""
         extra = self.extra.uses if self.extra else ()
         step = ("sampler",) if self.advance is sampler else ()
-        paired = PAIRED if self.source_condition else ()
-        used = {*SHARED, *self.trajectory.uses, *extra, *self.reads, *step, *paired}
-        return set(NAMES) - used
+        paired = PAIRED if self.needs_source else ()
+        return OF_SOME.difference(self.trajectory.uses, extra, self.reads, step, paired)
 
     def own(self, name: str) -> Any:
         """A setting's default, as it is for this method."""
@@ -215,7 +211,7 @@ METHODS = {
         "Direct (PnP) inversion: what the source's steps miss is added to them; Prompt-to-Prompt",
         extra=stages.OFFSETS,
         source_condition=lambda e: constant(e.null, e.source),
-        # on the source's row, the first of two
+        # on the source's branch, the first of two
         after=lambda e, step: torch.cat([step.z[:1] + e.residuals[step.k - 1], step.z[1:]]),
         defaults=PIVOT,
     ),

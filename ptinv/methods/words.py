@@ -91,7 +91,7 @@ class Words:
     focus: dict[str, list[int]]  # by branch: whose attention makes the mask; {}: it is everywhere
     subtracted: dict[str, list[int]]  # by branch: whose places the mask leaves out
     gates: Tensor  # (77, 2), when the target's tokens take the source's attention, or a factor
-    factors: Tensor | None  # (77,), factors of the attention that tokens get; None: all are 1
+    factors: Tensor  # (77,), of the attention that the target's tokens get
     about: str = ""  # what there is to say of the mask's words
 
 
@@ -100,16 +100,13 @@ def choose_words(
 ) -> Words:
     """The words that an edit is about, as its settings name them or as they can be guessed.
     Raises InputError for a word that is not in its text."""
-    masked, focus, about = "attention" in settings.mask_names, {}, ""
-    subtracted, factors = {}, None
+    masked, subtracted = "attention" in settings.mask_names, {}
+    focus, about = _focus(tokenizer, prompt, settings, branches) if masked else ({}, "")
     at = partial(find, tokenizer, prompt=prompt)
-    if masked:
-        focus, about = _focus(tokenizer, prompt, settings, branches)
     gates = token_gates(settings.cross_replace if branches == SIDE_BY_SIDE else 1.0, at)
-    if settings.reweight:
-        factors = torch.ones(LENGTH, dtype=torch.float32, device="cpu")
-        for word, factor in settings.reweight.items():
-            factors[at(word)] = factor
+    factors = torch.ones(LENGTH, dtype=torch.float32, device="cpu")
+    for word, factor in settings.reweight.items():
+        factors[at(word)] = factor
     if masked and settings.subtract:
         for branch in branches:
             with suppress(InputError):  # if the words are in no branch's text, the prompt is named
@@ -123,7 +120,7 @@ def _focus(
     tokenizer: Tokenizer, prompt: str, settings: Settings, branches: Branches
 ) -> tuple[dict[str, list[int]], str]:
     """By branch: the named words; else those that the other text lacks. If there are none in
-    either, the prompt's first noun phrase. Also which that are, in a sentence."""
+    either, the prompt's first noun phrase. Also which they are, in a sentence."""
     source, phrase, of_source = settings.source or "", settings.focus, []
     if branches == SIDE_BY_SIDE and settings.source_focus:
         of_source = find(tokenizer, settings.source_focus, source)
@@ -169,12 +166,11 @@ def noun_phrase(words: list[Word]) -> list[Word]:
 def new_words(tokenizer: Tokenizer, prompt: str, source: str) -> list[Word]:
     """Those of a prompt that a source text lacks where it otherwise says the same. Of "a red boat
     and a red car", against "a red boat and a blue car": red, the second."""
-    words, known = read(tokenizer, prompt), words_of(tokenizer, source)
-    there, here = ([word.text for word in text] for text in (known, words))
-    matcher = SequenceMatcher(None, there, here, autojunk=False)
-    changes = matcher.get_opcodes()  # what is deleted has no words here: start is end
-    new = [words[start:end] for kind, _, _, start, end in changes if kind != "equal"]
-    return [word for some in new for word in some if not is_stop_word(word)]
+    words = read(tokenizer, prompt)
+    there, here = ([w.text for w in text] for text in (words_of(tokenizer, source), words))
+    same = SequenceMatcher(None, there, here, autojunk=False).get_matching_blocks()
+    old = {i for _, start, size in same for i in range(start, start + size)}
+    return [word for i, word in enumerate(words) if i not in old and not is_stop_word(word)]
 
 
 def is_stop_word(word: Word) -> bool:

@@ -7,11 +7,12 @@ from PIL import Image
 
 from ptinv.errors import PictureError
 from ptinv.methods import masks
+from ptinv.storage.pictures import checked
 
 
 def to_mask(image, size):
     """As an edit makes it of a picture that is given."""
-    return masks.to_mask(masks.check_mask(image, None), size)
+    return masks.to_mask(masks.check_mask(checked(image), None), size)
 
 
 def test_mask_averages_cells():

@@ -14,7 +14,7 @@ from ptinv import ddim
 from ptinv.core.attention import Place
 from ptinv.methods.controls import AttentionStore
 from ptinv.methods.edit import Edit
-from ptinv.methods.masks import mask_at, softened, words_mask
+from ptinv.methods.masks import fixed_masks, mask_at, softened, words_mask
 from ptinv.methods.words import Words
 from ptinv.settings import Settings
 
@@ -110,8 +110,14 @@ def test_a_source_s_own_words_widen_the_mask_and_subtracted_words_narrow_it():
 
 
 def test_a_mask_that_follows_no_word_is_everywhere():
-    edit = replace(edit_about([], size=(4, 6)), model=SimpleNamespace(device="cpu"))
-    assert torch.equal(mask_at(edit, {}, AttentionStore(1), 1), torch.ones(1, 1, 4, 6))
+    """Which is no mask, unless it is part of another."""
+    edit = replace(edit_about([], size=(1, 2)), model=SimpleNamespace(device="cpu"))
+    fixed, store = fixed_masks(edit), AttentionStore(1)
+    assert torch.equal(fixed["attention"], torch.ones(1, 1, 1, 2))
+    assert mask_at(edit, fixed, store, 1) is None
+    joined = replace(edit, settings=Settings(mask_from="attention*~difference"))
+    mask = mask_at(joined, fixed | dict(difference=row_of(1, 0)), store, 1)
+    assert torch.equal(mask, row_of(0, 1))
 
 
 def test_an_edit_s_mask_is_softened_last():

@@ -98,7 +98,7 @@ def made(model, stage, trajectory=None, prompt=PROMPT, **options):
     z0 = torch.randn(1, 4, *LATENT_SIZE, generator=torch.Generator().manual_seed(0))
     edit = replace(prepare(model, request), z0=z0, latent_size=LATENT_SIZE)
     if trajectory is not None:
-        edit = replace(edit, trajectory=trajectory)
+        edit = replace(edit, made={"trajectory": trajectory})
     return stage.make(edit, silent), stage.key(settings, prompt)
 
 
