@@ -74,12 +74,11 @@ class RowControl(Control):
 
     kind: Literal["self", "cross"]
     rows: Branches  # of the batch, by branch
-    change: Change | None  # None: nothing is wanted
+    change: Change
     area: float = math.inf  # height · width of the largest map that is changed
 
     def wants(self, place: Place) -> bool:
-        small = place.height * place.width <= self.area
-        return self.change is not None and place.kind == self.kind and small
+        return place.kind == self.kind and place.height * place.width <= self.area
 
     def __call__(self, probabilities: Tensor, place: Place) -> Tensor:
         source, target = (rows_of(branch, self.rows) for branch in SIDE_BY_SIDE)
@@ -88,16 +87,15 @@ class RowControl(Control):
 
 
 def reweight(factors: Tensor, gates: Tensor, steps: int) -> ControlAt:
-    """M*_n = c_n M_n, Prompt-to-Prompt's fader: multiplies the attention that tokens get.
+    """M*_n = c_n M_n, Prompt-to-Prompt's fader: multiplies the attention that tokens get by factors
+    (77,) while their gates (77, 2) are open. Not normalised again, or a factor on one word would
+    act on all. steps: T'."""
 
-    Not normalised again, or a factor on one word would act on all. factors: c, (77,). gates:
-    (77, 2), while which they act, see `token_gates`. steps: T'.
-    """
-
-    def at(k: int, rows: Branches) -> RowControl:
+    def at(k: int, rows: Branches) -> RowControl | None:
         now = torch.where(opened(gates, k, steps), factors, 1.0)
-        change = (lambda _, own: own * now.to(own)) if now.ne(1).any() else None
-        return RowControl("cross", rows, change)
+        if now.eq(1).all():
+            return None
+        return RowControl("cross", rows, lambda _, own: own * now.to(own))
 
     return at
 
@@ -146,11 +144,8 @@ def interval(gate: Gate) -> Tensor:
 
 
 def token_gates(gates: WordGates, find: Callable[[str], list[int]]) -> Tensor:
-    """(77, 2): the gate of each token of a prompt, from `gates` as one or by word.
-
-    find: phrase -> its positions in the prompt. Tokens that no phrase names have the "default", by
-    default that of the settings.
-    """
+    """(77, 2): the gate of each token of a prompt, from one for all or by word. find: phrase -> its
+    positions in the prompt. Tokens that no phrase names have the "default", else the settings'."""
     by_word = dict(gates) if isinstance(gates, Mapping) else {DEFAULT: gates}
     table = interval(by_word.pop(DEFAULT, Settings.cross_replace)).repeat(LENGTH, 1)
     for phrase, gate in by_word.items():

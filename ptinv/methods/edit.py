@@ -80,8 +80,3 @@ class Edit:
         """Gaussian noise (1, c, h, w) for each step; independent streams have other numbers."""
         shape = (1, self.model.unet.config.latent_channels, *self.latent_size)
         return fresh_noise(self.settings.seed, stream, shape)
-
-    def map_area(self, side: int) -> float:
-        """The area, at this picture's size, of a map `side` across at the model's own size."""
-        height, width = self.latent_size
-        return side**2 * height * width / self.model.unet.config.trained_size**2

@@ -80,13 +80,12 @@ def attention_mask(
 ) -> Tensor:
     """Maps of attention (b, h, w) -> a mask of zeros and ones (b, 1, height, width).
 
-    Prompt-to-Prompt's rule: 3×3 maxima, to the latent's size (bilinearly, where the reference
-    repeats cells), relative to the largest value. The strongest of several objects then decides for
-    all, and the others may be missed (the paper's Fig. 7). With `each_object` a place is compared
-    with the strongest one within an eighth of the map to each side, so that every object has its
-    own measure; one that stays below the threshold itself counts as if it just reached it.
-
-    widened: whether the maxima are taken; they are not for words whose places are to be left out.
+    Prompt-to-Prompt's rule: 3×3 maxima if `widened`, to the latent's size (bilinearly, where the
+    reference repeats cells), relative to the largest value. The strongest of several objects then
+    decides for all, and the others may be missed (the paper's Fig. 7). With `each_object` a place
+    is compared with the strongest one within an eighth of the map to each side, so that every
+    object has its own measure; one that stays below the threshold itself counts as if it just
+    reached it.
     """
     maps = dilated(maps[:, None], 1 if widened else 0)
     maps = F.interpolate(maps, size=size, mode="bilinear")
@@ -159,10 +158,8 @@ def check_mask(mask: Image.Image, size: tuple[int, int] | None) -> Image.Image:
 
 
 def to_mask(image: Image.Image, size: tuple[int, int]) -> Tensor:
-    """A mask picture (white = edit) averaged over the latent's (h, w) = `size`.
-
-    image: of `check_mask`. Returns float32 (1, 1, h, w) in [0, 1].
-    """
+    """A mask picture (white = edit) averaged over the latent's `size` (h, w): (1, 1, h, w), float32
+    in [0, 1]."""
     # Mode F: 8 bits would round a small selection in a large cell to nothing.
     grey = image.convert("L").convert("F")
     shares = grey.resize(size[::-1], Image.Resampling.BOX)

@@ -7,9 +7,8 @@ the source's rows, M -> M*:
     cross-attention   where its tokens have an answer in the source prompt
     self-attention    in small maps, which hold layout, not detail
 
-each while its gate is open; for cross-attention it may differ by word. Re-weighting and the store
-from which local blending makes its mask, in `controls.py`, come after these in the chain. Which
-token of the source answers to which of the target is a matrix, made of positions or ids alone:
+each while its gate is open; for cross-attention it may differ by word. Which token of the source
+answers to which of the target is a matrix, made of positions or ids alone:
 
     replacement   as many words in both (punctuation is none); a word takes the place of a word
     refinement    any two prompts; the tokens that they share in order, by Needleman-Wunsch
@@ -80,12 +79,11 @@ def replacement(source: list[Word], target: list[Word]) -> Tensor:
 
 
 def refinement(source: Sequence[int], target: Sequence[int]) -> Tensor:
-    """(source 77, target 77): 1 where a source token answers to a target token. The paper's α is 1
-    where one does.
+    """(source 77, target 77): 1 where a source token answers to a target token; there the paper's α
+    is 1. source, target: token ids from the start to the end token.
 
-    source, target: token ids from the start to the end token. Padding answers to the padding of the
-    same position; where the target is shorter some of those positions hold words of the source, as
-    in the original.
+    Padding answers to the padding of the same position; where the target is shorter some of those
+    positions hold words of the source, as in the original.
     """
     mapper = torch.zeros(LENGTH, LENGTH, device="cpu")
     for new, old in enumerate(needleman_wunsch(source, target)):
@@ -153,33 +151,33 @@ def alignment(tokenizer: Tokenizer, source: str, target: str, align: Align = "au
 
 
 def cross_attention(mapper: Tensor, gates: Tensor, words: Tensor, steps: int) -> ControlAt:
-    """M*_n = Σ_w M_w mapper_wn for the tokens open in `gates`: the new words are where the old
-    ones were. A word without an answer, whose column of `mapper` is 0, keeps its own map.
+    """M*_n = Σ_w M_w mapper_wn for the tokens whose gates (77, 2) are open: the new words are where
+    the old ones were. A word without an answer, whose column of `mapper` is 0, keeps its own map.
 
-    gates: (77, 2), of `controls.token_gates`. words: (77,), the target's, of `word_tokens`. steps:
-    T'. The rows that it leaves sum to 1.
+    words: (77,), the target's, of `word_tokens`. steps: T'. The rows that it leaves sum to 1.
     """
     answered = mapper.any(dim=0) | ~words
 
-    def at(k: int, rows: Branches) -> RowControl:
+    def at(k: int, rows: Branches) -> RowControl | None:
         now = opened(gates, k, steps)
 
         def gated(source: Tensor, own: Tensor) -> Tensor:
             given = einsum(source, mapper.to(source), "b h p w, w n -> b h p n")
             return rebalance(torch.where((now & answered).to(own.device), given, own), words)
 
-        return RowControl("cross", rows, gated if now.any() else None)
+        return RowControl("cross", rows, gated) if now.any() else None
 
     return at
 
 
-def self_attention(gate: Gate, steps: int, area: float = 16 * 16) -> ControlAt:
-    """The source's self-attention for the target's, in maps of at most that area."""
+def self_attention(gate: Gate, steps: int, area: float) -> ControlAt:
+    """The source's self-attention for the target's, in maps of at most that area. steps: T'."""
     gates = interval(gate)
 
-    def at(k: int, rows: Branches) -> RowControl:
-        change = (lambda source, own: source) if opened(gates, k, steps) else None
-        return RowControl("self", rows, change, area)
+    def at(k: int, rows: Branches) -> RowControl | None:
+        if not opened(gates, k, steps):
+            return None
+        return RowControl("self", rows, lambda source, own: source, area)
 
     return at
 
@@ -192,7 +190,9 @@ def shared_attention(edit: Edit) -> list[ControlAt]:
     settings, tokenizer, steps = edit.settings, edit.model.tokenizer, len(edit.schedule)
     mapper = alignment(tokenizer, settings.source, edit.prompt, settings.align)
     words = word_tokens(read(tokenizer, edit.prompt))
-    largest = edit.map_area(settings.self_cells)
+    height, width = edit.latent_size
+    trained = edit.model.unet.config.trained_size
+    largest = settings.self_cells**2 * height * width / trained**2  # at this picture's size
     return [
         cross_attention(mapper, edit.words.gates, words, steps),
         self_attention(settings.self_replace, steps, largest),

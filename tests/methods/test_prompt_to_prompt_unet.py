@@ -34,7 +34,7 @@ SIZES = pytest.mark.parametrize("size", [(16, 16), (12, 20), (24, 8)])
 KINDS = {
     "replace": lambda pair: cross_attention(pair.mapper("replace"), ALWAYS, pair.words, STEPS),
     "refine": lambda pair: cross_attention(pair.mapper("refine"), ALWAYS, pair.words, STEPS),
-    "self": lambda pair: self_attention(1.0, STEPS),
+    "self": lambda pair: self_attention(1.0, STEPS, 16 * 16),
     "reweight": lambda pair: reweight(torch.ones(77), ALWAYS, STEPS),
     "everything": lambda pair: pair.everything(factors=torch.ones(77)),
     "by word": lambda pair: pair.everything({"default": 0.0, "car": 1.0}),
@@ -68,8 +68,8 @@ def test_a_gate_of_zero_length_changes_no_bit(swap, size, gate):
 def test_a_gate_that_shuts_changes_no_bit_from_then_on(swap):
     control = swap.everything(0.4, self_gate=0.2)
     for timestep in ddim.schedule(STEPS)[::-1]:
-        acts = [control(timestep.k, ROWS).wants(place) for place in (CROSS, SELF)]
-        done = STEPS - timestep.k
+        now, done = control(timestep.k, ROWS), STEPS - timestep.k
+        acts = [now is not None and now.wants(place) for place in (CROSS, SELF)]
         assert acts == [done < 4, done < 2]
 
 

@@ -10,7 +10,7 @@ from small import PROMPT
 from ptinv.core.attention import Place
 from ptinv.core.model import StableDiffusion
 from ptinv.errors import InputError
-from ptinv.methods.controls import Record, RowControl
+from ptinv.methods.controls import Record
 from ptinv.methods.request import request_edit
 from ptinv.methods.run import prepare
 from ptinv.methods.table import METHODS
@@ -73,8 +73,13 @@ def test_the_mask_s_attention_is_recorded_before_words_are_weighed(
     latent(small_model, picture, "p2p", reweight={"yellow": 3.0})
     sampled = [chain.controls for chain in chains if chain]
     assert len(sampled) == 6
-    for controls in sampled:
-        assert [type(c) for c in controls] == [RowControl, RowControl, Record, RowControl]
+    for i, controls in enumerate(sampled):
+        cross, own = (
+            ["cross"] * (i / 6 < 0.8),
+            ["self"] * (i / 6 < 0.4),
+        )  # while their gates are open
+        kinds = [getattr(control, "kind", "record") for control in controls]
+        assert kinds == [*cross, *own, "record", *cross]
     level = small_model.unet.config.mask_level
     place = Place("cross", "down", level, height=1, width=1)
     weighed = sampled[0][-1](torch.ones(4, 1, 1, 77), place)
@@ -130,11 +135,14 @@ def test_inside_the_gate_the_other_words_maps_are_the_source_s_and_later_their_o
 def test_the_largest_map_that_is_replaced_is_set_at_the_model_s_own_size(small_model, picture):
     """8 of its 16 across are a quarter of the latent, whatever the picture's size."""
     for size in ((48, 32), (30, 60)):
-        request = request_edit(picture.resize(size), PROMPT, "p2p", source=SOURCE)
-        edit = prepare(small_model, request)
-        height, width = edit.latent_size
-        assert edit.map_area(8) == height * width / 4
-        assert edit.map_area(16) == height * width
+        for cells, share in ((8, 1 / 4), (16, 1)):
+            options = dict(source=SOURCE, self_cells=cells)
+            request = request_edit(picture.resize(size), PROMPT, "p2p", **options)
+            edit = prepare(small_model, request)
+            _, control = edit.controls
+            height, width = edit.latent_size
+            now = control(len(edit.schedule), ("source", "target"))
+            assert now.area == share * height * width
 
 
 def test_weighing_a_word_by_1_changes_nothing_and_by_2_something(small_model, picture):
