@@ -144,9 +144,9 @@ def dilated(mask: Tensor, cells: int) -> Tensor:
     return F.max_pool2d(mask, 2 * cells + 1, stride=1, padding=cells)
 
 
-def check_mask(mask: Image.Image, size: tuple[int, int] | None) -> Image.Image:
-    """A given mask, an RGB picture. Raises PictureError (an InputError) unless it selects something
-    and is of the picture's (width, height) `size`, if there is a picture."""
+def check_mask(mask: Image.Image, size: tuple[int, int] | None) -> None:
+    """Raises PictureError (an InputError) unless a mask picture selects something and is of the
+    picture's (width, height) `size`, if there is a picture."""
     if size is not None and mask.size != size:
         raise PictureError(
             f"the mask is {mask.size[0]} × {mask.size[1]} pixels but the picture "
@@ -154,7 +154,6 @@ def check_mask(mask: Image.Image, size: tuple[int, int] | None) -> Image.Image:
         )
     if mask.convert("L").getextrema()[1] == 0:
         raise PictureError("the mask is all black and selects nothing; paint white what to edit")
-    return mask
 
 
 def to_mask(image: Image.Image, size: tuple[int, int]) -> Tensor:

@@ -26,6 +26,7 @@ from ..settings import (
 from ..storage.inversion import Inversion, is_inversion
 from ..storage.pictures import checked, open_picture
 from .masks import check_mask
+from .stages import NOISE_MAPS
 from .table import METHODS, Method, find, name_of
 
 # other names that `reconstruct` takes: sampling without a tuning, and a mere round trip
@@ -108,7 +109,7 @@ def request_reconstruction(
         if options.get("source", prompt) != prompt:
             raise InputError("source and prompt both say what the picture shows; give one of them")
         options["source"] = prompt
-    if method.exact_as_inverted:
+    if method.extra is NOISE_MAPS:
         guidance = method.settings(**options).guidance
         options = {"source": prompt or None, "inversion_guidance": guidance} | options
     settings = settings_for(picture, method, prompt, **options)
@@ -164,7 +165,7 @@ def _request(
     inversion = picture if isinstance(picture, Inversion) else None
     image = inversion.picture if inversion else picture
     if isinstance(settings.mask, Image.Image):
-        settings = replace(settings, mask=check_mask(settings.mask, image and image.size))
+        check_mask(settings.mask, image and image.size)
     return Request(command, method, image, inversion, prompt, settings, method.branches)
 
 

@@ -1,7 +1,4 @@
-"""Runs a method: reuses an inversion or makes it, then samples.
-
-Which parts of a stored inversion are made again, and why, is remarked.
-"""
+"""Runs a method: reuses an inversion or makes it, then samples. What is made again is remarked."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -63,11 +60,8 @@ def prepare(model: StableDiffusion, request: Request) -> Edit:
 def begin(
     model: StableDiffusion, request: Request, progress: Progress = silent
 ) -> tuple[Edit, Inversion]:
-    """Everything before the first step: the edit with all its tensors, and the inversion.
-
-    That is the stored one or a new one, with everything that the method needs beforehand. Without
-    a prompt, an extra that depends on one is left for later.
-    """
+    """Everything before the first step: the edit with all its tensors, and the inversion, stored or
+    new. Without a prompt, an extra that depends on one is left for later."""
     edit, inversion = prepare(model, request), request.inversion
     method, settings, prompt = request.method, request.settings, request.prompt
     record = of_an_inversion(settings) | {"method": name_of(method) or method, "prompt": prompt}
@@ -89,8 +83,8 @@ def _with_tensors(edit: Edit, inversion: Inversion) -> Edit:
 def _serves(inversion: Inversion, request: Request) -> bool:
     """True unless the request's method has to make something of the inversion's trajectory now."""
     extra, settings, prompt = request.method.extra, request.settings, request.prompt
-    waits = prompt is None and extra.key(settings, None) != extra.key(settings, "any")
-    if waits or settings.reuse_tuning:  # it waits for the prompt that it depends on
+    awaits_prompt = prompt is None and extra.key(settings, None) != extra.key(settings, "any")
+    if awaits_prompt or settings.reuse_tuning:
         return True
     if made_alike(inversion, request.method):
         was = extra.key(inversion.made_by, inversion.settings["prompt"])

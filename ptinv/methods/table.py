@@ -79,11 +79,6 @@ class Method:
         return self.source_condition is not None
 
     @property
-    def exact_as_inverted(self) -> bool:
-        """True if it leads back exactly where it samples just as it was inverted."""
-        return self.extra is stages.NOISE_MAPS
-
-    @property
     def ignored(self) -> set[str]:
         """The names of the settings that change nothing."""
         extra = self.extra.uses if self.extra else ()

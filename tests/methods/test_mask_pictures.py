@@ -12,7 +12,9 @@ from ptinv.storage.pictures import checked
 
 def to_mask(image, size):
     """As an edit makes it of a picture that is given."""
-    return masks.to_mask(masks.check_mask(checked(image), None), size)
+    image = checked(image)
+    masks.check_mask(image, None)
+    return masks.to_mask(image, size)
 
 
 def test_mask_averages_cells():
