@@ -108,7 +108,8 @@ def spans(text: str) -> list[range]:
     raise argparse.ArgumentTypeError(f"{text!r} is not steps, such as 40,20 or 1-10")
 
 
-READ = {"reweight": weight, "cross_replace": word_gate, "self_replace": gate}
+READ = {"reweight": weight, "cross_replace": word_gate}
+READ |= dict.fromkeys(("self_replace", "guidance_gate"), gate)
 
 # fmt: off
 STORED = "picture", dict(metavar="PICTURE", help="or what `ptinv invert` made of it")
@@ -168,7 +169,8 @@ COMMANDS = {
         text makes of the same noise.""",
         [PROMPT, OUTPUT, setting("source", "the prompt of the picture to edit"),
          ("--show-source", dict(metavar="FILE.png", help="also write the source's picture")),
-         setting("steps", "of DDIM"), setting("guidance", "ω"), setting("seed", "of the noise"),
+         setting("steps", "of DDIM"), setting("guidance", "ω"), setting("guidance_gate"), setting("negative"),
+         setting("seed", "of the noise"),
          *MODEL, NO_MASK, *group(ATTENTION)]),
     "attention": ("draw where in a picture each word of a prompt looks",
         """Draws the cross-attention of every word over the picture. Each map is relative to its
