@@ -32,8 +32,7 @@ class Tile(NamedTuple):
 
 
 class Row(NamedTuple):
-    """Tiles side by side; those that a sheet is too narrow for go on below. Without any, it is a
-    heading."""
+    """Tiles side by side, and on below where a sheet is too narrow; without any, a heading."""
 
     tiles: Sequence[Tile]
     name: str = ""
@@ -41,11 +40,8 @@ class Row(NamedTuple):
 
 
 def draw_sheet(rows: Sequence[Row], footer: str = "") -> Image.Image:
-    """Draws rows one below the other, in columns as wide as the widest picture, then a remark.
-
-    The lines of the longest row are about equally long. Raises InputError if the sheet would be too
-    tall to be saved.
-    """
+    """Draws rows one below the other, in columns as wide as the widest picture, then a remark. The
+    lines of the longest row are about equally long. Raises InputError if it is too tall to save."""
     across = max([NARROW, *(tile.picture.width for row in rows for tile in row.tiles)]) + GAP
     left = NAMES + GAP if any(row.name or row.remark for row in rows) else 0
     longest = max(len(row.tiles) for row in rows)
@@ -58,9 +54,7 @@ def draw_sheet(rows: Sequence[Row], footer: str = "") -> Image.Image:
         parts.append((y, part))
         y += part.height + GAP
         if y > TALL:
-            raise InputError(
-                f"the sheet would be more than {TALL} pixels tall; ask for fewer pictures"
-            )
+            raise InputError(f"the sheet is more than {TALL} pixels tall; ask for fewer pictures")
     below = _write("", footer, width)
     sheet = Image.new("RGB", (width + 2 * MARGIN, y + below.height - GAP + MARGIN), "white")
     for top, part in [*parts, (y, below)]:
@@ -85,8 +79,7 @@ def _draw_row(row: Row, left: int, across: int, columns: int) -> Image.Image:
 
 
 def _write(label: str, remark: str, width: int, stressed: Collection[str] = ()) -> Image.Image:
-    """Writes a label and then a remark in as many lines as they take. A word that is wider than a
-    line is cut."""
+    """Writes a label, then a remark, on as many lines as needed; cuts a word wider than a line."""
     placed, x, y = [], 0.0, 0
     for text, colour in ((label, BLACK), (remark, GREY)):
         for line in text.splitlines():

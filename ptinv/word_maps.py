@@ -54,11 +54,9 @@ class AttentionMaps:
         return len(next(iter(self.maps.values())))
 
     def of(self, word: str | Word, level: int | None = None, steps: Steps | None = None) -> Tensor:
-        """A word's map (h, w): the sum of its tokens, averaged over steps (all by default).
-
-        A text means all words of the prompt that read so. level: the first of `maps` by default.
-        Raises InputError for a word, level or step that does not exist.
-        """
+        """A word's map (h, w): the sum of its tokens, averaged over steps (all by default). A text
+        means all words of the prompt that read so. level: the first of `maps` by default. Raises
+        InputError for a word, level or step that does not exist."""
         level = next(iter(self.maps)) if level is None else level
         steps = range(1, self.steps + 1) if steps is None else steps
         check_maps("level", [level], self.maps)
@@ -72,11 +70,8 @@ class AttentionMaps:
 
     def draw(self, at: Iterable[Steps] | None = None) -> Image.Image:
         """Draws every word's map over the picture: a row for each level and each of `at`, then the
-        key to the colours.
-
-        at: the steps that each row averages over; by default one row of all steps.
-        Raises InputError for a step that does not exist, and if the sheet would be too tall.
-        """
+        key to the colours. at: the steps that each row averages over; by default one row of all.
+        Raises InputError for a step that does not exist, and if the sheet would be too tall."""
         at = list(at or []) or [range(1, self.steps + 1)]
         rows = [self.row(level, steps) for level in self.maps for steps in at]
         bar = over(Image.new("RGB", (128, 14)), torch.linspace(0, 1, 128, device="cpu")[None])

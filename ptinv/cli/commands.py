@@ -54,8 +54,8 @@ def invert(args: Namespace) -> None:
 
 def reconstruct(args: Namespace) -> None:
     output = _output(args, args.output)
-    how = args.picture, args.prompt, args.method
-    _make(args, api.request_reconstruction(*how, **_settings(args)), _load(args), output)
+    request = api.request_reconstruction(args.picture, args.prompt, args.method, **_settings(args))
+    _make(args, request, _load(args), output)
 
 
 def again(args: Namespace) -> None:
@@ -86,9 +86,8 @@ def generate(args: Namespace) -> None:
     if shown and not request.settings.source:
         raise InputError("there is no source's picture to show; give its prompt with --source")
     model = _load(args)
-    record = api.record_of(model, request)
     latents = api.run_generation(model, request, _progress(args))  # the source's before the edit's
-    pictures.save_picture(model.decode(latents[-1:]), output, record)
+    pictures.save_picture(model.decode(latents[-1:]), output, api.record_of(model, request))
     if shown:
         pictures.save_picture(model.decode(latents[:1]), shown)
 
@@ -124,12 +123,10 @@ def methods(args: Namespace) -> None:
     print(f"the other defaults\n    {spelt(usual)}")
 
 
-def _make(
-    args: Namespace, request: api.Request, model: StableDiffusion, output: Path
-) -> api.Result:
+def _make(args: Namespace, request: api.Request, model: StableDiffusion, path: Path) -> api.Result:
     """Makes and saves the picture; a reconstruction's PSNR is printed."""
     result = api.run(model, request, _progress(args))
-    result.save(output)
+    result.save(path)
     if request.command == "reconstruct":
         wanted = resize(request.image, model.picture_size(request.image.size))
         ceiling = model.decode(model.encode(request.image))
@@ -178,9 +175,8 @@ def _load(args: Namespace, **usual: str) -> StableDiffusion:
     if path is None:
         remark(
             "no --model given: using the embedded tiny model, which knows only its own small world "
-            "of drawn scenes; for photographs, fetch Stable Diffusion with "
-            "`python tools/download_weights.py sd-v1-4` (of ptinv's repository) and give --model "
-            "sd-v1-4"
+            "of drawn scenes; for photographs, fetch Stable Diffusion with `python "
+            "tools/download_weights.py sd-v1-4` (of ptinv's repository) and give --model sd-v1-4"
         )
     names = ("device", "dtype", "tokenizer")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}

@@ -31,8 +31,7 @@ def build() -> Parser:
     """Makes the parser of the whole command line."""
     about = "Text-driven editing of real pictures by Prompt Tuning Inversion."
     parser = Parser(prog="ptinv", description=about)
-    version = dict(version=f"ptinv {__version__}", help="print the version and exit")
-    parser.add_argument("--version", action="version", **version)
+    parser.add_argument("--version", action="version", version=f"ptinv {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (summary, description, options) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=description)
@@ -116,8 +115,7 @@ STORED = "picture", dict(metavar="PICTURE", help="or what `ptinv invert` made of
 PROMPT = "prompt", dict(metavar="PROMPT")
 MAYBE_PROMPT = "prompt", dict(metavar="PROMPT", nargs="?")
 OUTPUT = "-o --output", dict(metavar="OUT.png", required=True)
-METHOD = "--method", dict(
-    help="see `ptinv methods` (default: pti, or what made a stored inversion)")
+METHOD = "--method", dict(help="see `ptinv methods` (default: pti, or a stored inversion's own)")
 NO_MASK = "--no-mask", dict(help="edit everywhere", dest="mask", action="store_const", const=None,
     default=argparse.SUPPRESS)
 MODEL = [
@@ -134,12 +132,11 @@ OF_AN_EDIT = [METHOD, *group(INVERSION), *group(ATTENTION), *group(EDIT)]
 # by name: a summary, a description and the options; a function in commands.py does the rest
 COMMANDS = {
     "edit": ("edit a picture",
-        """A mask limits where the edit may show; --mask-from says what it is made of, as in
+        """A mask limits where the edit may show; --mask-from joins several, as in
         "attention*~file". --show-mask draws it over the picture: red where the edit shows, dim
-        where it does not. --paste-back returns the picture's own pixels, to the byte, where that
-        drawing has no red at all; a mask is softened over some pixels beyond its edge. A file of
-        `ptinv invert` serves other prompts, too: for another prompt or ω the tuning is redone from
-        its trajectory, unless --reuse-tuning keeps it.""",
+        elsewhere. --paste-back returns the picture's own pixels, to the byte, where that drawing
+        has no red at all; a mask is softened over some pixels beyond its edge. A file of `ptinv
+        invert` serves other prompts and ω, too: the tuning is redone from its trajectory.""",
         [STORED, ("prompt", dict(metavar="PROMPT", help='what it should become: "a yellow car"')),
          OUTPUT,
          ("--show-mask", dict(metavar="FILE.png", help="also write the mask over the picture")),
@@ -176,14 +173,13 @@ COMMANDS = {
         """Draws the cross-attention of every word over the picture. Each map is relative to its
         own maximum, which is written below the word, so a weak map looks as bright as a strong
         one. Little words often show the noun before them, since CLIP's text model reads from left
-        to right. Steps are counted from the picture: 1 is next to it, T' (40 by default) is the
-        noisiest; the maps of a range are averaged. Nothing is edited: the picture is inverted
-        without a prompt, and the UNet is run once at each of its latents.""",
+        to right. Nothing is edited: the picture is inverted without a prompt, and the UNet is run
+        once at each of its latents.""",
         [STORED, PROMPT, ("-o --output", dict(metavar="MAPS.png", required=True)),
          ("--levels", dict(metavar="1,2", type=levels, help="of the UNet, from fine to coarse "
             "(default: the one that masks are made at)")),
          ("--at", dict(metavar="40,20,1-10", type=spans, help="steps, from 1 next to the picture "
-            "to the noisiest; a range is averaged (default: all, averaged)")),
+            "to T' (40 by default), the noisiest; a range is averaged (default: all, averaged)")),
          setting("steps"), setting("encode_ratio"), *MODEL]),
     "methods": ("list the methods with their defaults", None, []),
 }

@@ -1,13 +1,10 @@
 """Opens a Stable Diffusion v1 checkpoint with care: a sentence for everything that can be wrong.
 
-Two layouts hold the same tensors:
-
-    a folder, as diffusers writes it    unet/, vae/, text_encoder/, tokenizer/, scheduler/
-    one `.safetensors` file             the original CompVis names, without any configuration
-
-`core/model.py` builds the networks and fills them. Here a checkpoint's kind, its configuration, and
-the names, shapes and types of its tensors are checked first. Nothing but safetensors is opened, and
-tensors are views into the memory-mapped file until they are converted.
+It is a folder as diffusers writes it (unet/, vae/, text_encoder/, tokenizer/, scheduler/), or one
+`.safetensors` file with the original CompVis names and no configuration. Its kind, configuration,
+and the names, shapes and types of its tensors are checked here; `core/model.py` then builds and
+fills the networks. Nothing but safetensors is opened, and tensors are views into the memory-mapped
+file until they are converted.
 """
 
 import re
@@ -84,7 +81,7 @@ def load(
     if wrong := _mismatches(networks.state_dict(), tensors):
         raise CheckpointError(f"{path} does not hold a whole Stable Diffusion v1 ({wrong}); {ONLY}")
     model.fill(networks, _read(tensors), device, dtype)
-    weights = dict.fromkeys(entry.path for entry in tensors.values())
+    files = (*dict.fromkeys(entry.path for entry in tensors.values()), *words)
     return StableDiffusion(
         **networks,
         tokenizer=_tokenizer(words[0].parent, configs.text["vocab_size"]),
@@ -92,8 +89,8 @@ def load(
         device=device,
         dtype=dtype,
         name=path.resolve().name,
-        files=(*weights, *words),
-        digests=(hash_of_files((*weights, *words)), hash_of_tensors(networks.values())),
+        files=files,
+        digests=(hash_of_files(files), hash_of_tensors(networks.values())),
     )
 
 
@@ -113,8 +110,7 @@ def _device(wanted: str | torch.device | None) -> torch.device:
 
 
 def _tokenizer(folder: Path, known: int) -> Tokenizer:
-    """CLIP's tokenizer in a folder, for a text encoder that knows so many tokens. Raises InputError
-    for any other."""
+    """CLIP's tokenizer in a folder, of `known` tokens at most. Raises InputError for any other."""
     try:
         tokenizer = Tokenizer(folder)
         start, _, end = tokenizer.clip("a")["input_ids"]
@@ -131,12 +127,9 @@ def _tokenizer(folder: Path, known: int) -> Tokenizer:
 def open_checkpoint(
     path: str | Path, tokenizer: str | Path | None = None, half: bool = False
 ) -> Checkpoint:
-    """Finds out what a folder or file holds; no tensor is read yet.
-
-    tokenizer: the folder with `vocab.json` and `merges.txt`, if it isn't in its usual place.
-    half: prefer the files named fp16 where a folder has both.
-    Raises CheckpointError for anything that is not Stable Diffusion v1 in safetensors.
-    """
+    """Finds out what a folder or file holds; no tensor is read yet. half: prefer the files named
+    fp16 where a folder has both. Raises CheckpointError for anything that is not Stable Diffusion
+    v1 in safetensors, and for a tokenizer that is not found."""
     path = Path(path)
     if path.is_dir():
         folder, configs = path, read_configs(path)
@@ -239,12 +232,12 @@ def _mismatches(wanted: dict[str, Tensor], found: Entries) -> str:
     shapes = {name: list(tensor.shape) for name, tensor in wanted.items()}
     both = [name for name in wanted if name in found]
     misshapen = [name for name in both if found[name].shape != shapes[name]]
-    whole = [name for name in both if found[name].dtype not in FLOATING]
+    whole = [f"{name} is {found[name].dtype}" for name in both if found[name].dtype not in FLOATING]
     kinds = {
         "missing": sorted(wanted.keys() - found.keys()),
         "not of its networks": sorted(found.keys() - wanted.keys()),
         "of another shape": [f"{n} is {found[n].shape}, not {shapes[n]}" for n in misshapen],
-        "not floating-point": [f"{n} is {found[n].dtype}" for n in whole],
+        "not floating-point": whole,
     }
     said = []
     for kind, tensors in kinds.items():
@@ -255,11 +248,9 @@ def _mismatches(wanted: dict[str, Tensor], found: Entries) -> str:
 
 
 def _read(tensors: Entries) -> Iterator[tuple[str, Tensor]]:
-    """Yields each tensor by its name, as it is stored.
-
-    A file is mapped anew every 16 tensors, so that the pages already read are let go: where tensors
-    are converted, loading takes little more memory than the weights.
-    """
+    """Yields each tensor by its name, as it is stored. A file is mapped anew every 16 tensors, so
+    that the pages already read are let go: where tensors are converted, loading takes little more
+    memory than the weights."""
     path = None
     for i, (name, entry) in enumerate(tensors.items()):
         if i % 16 == 0 or entry.path != path:

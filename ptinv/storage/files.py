@@ -27,11 +27,9 @@ def check_file(path: str | Path, error: type[InputError] = InputError) -> None:
 def check_output(
     path: str | Path, suffixes: Iterable[str], inputs: Iterable[str | Path] = ()
 ) -> Path:
-    """Returns `path` as a Path if a file can be written there; call it before any long work.
-
-    Leaves nothing. Raises InputError for another extension than `suffixes`, a folder, one of the
-    inputs, or a parent folder that is missing or that no file can be created in.
-    """
+    """Returns `path` as a Path if a file can be written there; call it before any long work. Leaves
+    nothing. Raises InputError for another extension than `suffixes`, a folder, one of the inputs,
+    or a parent folder that is missing or that no file can be created in."""
     path = Path(path)
     if path.suffix.lower() not in suffixes:
         raise InputError(f"{path}: the output's name must end in {', '.join(suffixes)}")
@@ -69,9 +67,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 def sha256(*paths: str | Path, with_sizes: bool = False) -> str:
     """The sha256 of the bytes of one or more files, in 64 hexadecimal digits; 1 to 3 s a gigabyte.
-
-    with_sizes: each file follows a line with its size, so that where one ends makes a difference.
-    """
+    with_sizes: each file follows a line with its size, so that it matters where one ends."""
     digest = hashlib.sha256()
     for path in paths:
         if with_sizes:

@@ -23,20 +23,16 @@ UNET, VAE, TEXT = (f"{part}/config.json" for part in ("unet", "vae", "text_encod
 SCHEDULER, PIPELINE = "scheduler/scheduler_config.json", "model_index.json"
 BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D")  # a level that attends, and one that doesn't
 
+# fmt: off
 # kinds of values: their name in a sentence, and the test
 COUNT = ("a whole number above 0", lambda x: type(x) is int and x > 0)  # a bool is no count
-COUNTS = (
-    "a list of whole numbers above 0",
-    lambda x: isinstance(x, list) and x != [] and all(map(COUNT[1], x)),
-)
+COUNTS = ("a list of whole numbers above 0",
+    lambda x: isinstance(x, list) and x != [] and all(map(COUNT[1], x)))
 NUMBER = ("a number above 0", lambda x: type(x) in (int, float) and 0 < x < math.inf)
-LEVELS = (
-    f"a list of {BLOCKS[1]} and at least one {BLOCKS[0]}",
-    lambda x: isinstance(x, list) and BLOCKS[0] in x and all(kind in BLOCKS for kind in x),
-)
+LEVELS = (f"a list of {BLOCKS[1]} and at least one {BLOCKS[0]}",
+    lambda x: isinstance(x, list) and BLOCKS[0] in x and all(kind in BLOCKS for kind in x))
 ACTIVATION = ("quick_gelu or gelu", lambda x: x in ("quick_gelu", "gelu"))
 
-# fmt: off
 SCHEDULE = {
     "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
     "num_train_timesteps": TRAIN_STEPS,
@@ -65,9 +61,8 @@ COMPUTED = {  # absent and null stand for the same
         "time_embedding_act_fn": None, "timestep_post_act": None,
     },
     VAE: {
-        "act_fn": "silu", "latents_mean": None, "latents_std": None,
-        "mid_block_add_attention": True, "shift_factor": None, "use_post_quant_conv": True,
-        "use_quant_conv": True,
+        "act_fn": "silu", "latents_mean": None, "latents_std": None, "shift_factor": None,
+        "mid_block_add_attention": True, "use_post_quant_conv": True, "use_quant_conv": True,
     },
     TEXT: {"layer_norm_eps": 1e-5, "max_position_embeddings": LENGTH},
     SCHEDULER: SCHEDULE | {"rescale_betas_zero_snr": False, "trained_betas": None},
@@ -76,11 +71,9 @@ COMPUTED = {  # absent and null stand for the same
 
 
 def read_configs(folder: Path) -> Configs:
-    """Reads what a folder's networks are built from.
-
-    Raises CheckpointError naming what the folder is, if it is known but isn't Stable Diffusion v1;
-    else the subfolder or file that it lacks, or the key that is wrong.
-    """
+    """Reads what a folder's networks are built from. Raises CheckpointError naming what the folder
+    is, if it is known but isn't Stable Diffusion v1; else the subfolder or file that it lacks, or
+    the key that is wrong."""
     said = {file: _json(folder / file) for file in (*COMPUTED, PIPELINE)}
     if kind := _other_kind(folder, said):
         raise CheckpointError(f"{folder} is {kind}; {ONLY}")

@@ -110,10 +110,8 @@ class Inversion:
             raise InputError("the inversion's shapes are not the model's; invert the picture anew")
 
     def save(self, path: str | Path) -> None:
-        """Writes one safetensors file; an existing one is only replaced by a complete one.
-
-        Raises OSError where it cannot be written, InputError if it holds a batch of several.
-        """
+        """Writes one safetensors file; an existing one is only replaced by a complete one. Raises
+        OSError where it cannot be written, InputError if it holds a batch of several."""
         about = {"settings": self.settings, "made_with": self.made_with, "sha256": self.digest}
         try:
             with files.replacing(path) as part:

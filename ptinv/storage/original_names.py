@@ -37,9 +37,8 @@ PARTS = {  # parts of names, between dots; `parts_of` adds those that number blo
     "upsample": "upsamplers.0",
     "mid.block_1": "mid_block.resnets.0", "mid.block_2": "mid_block.resnets.1",
     "mid.attn_1.norm": "mid_block.attentions.0.group_norm",
-    "mid.attn_1.q": "mid_block.attentions.0.to_q", "mid.attn_1.k": "mid_block.attentions.0.to_k",
-    "mid.attn_1.v": "mid_block.attentions.0.to_v",
     "mid.attn_1.proj_out": "mid_block.attentions.0.to_out.0",
+    "mid.attn_1": "mid_block.attentions.0", "q": "to_q", "k": "to_k", "v": "to_v",
 }
 # fmt: on
 
@@ -50,10 +49,8 @@ def is_left_out(key: str) -> bool:
 
 
 def rename(key: str, parts: dict[str, str]) -> str:
-    """Maps an original tensor name to the network and our name, such as "unet.conv_in.bias".
-
-    parts: from `parts_of`. What isn't in it stays as it is, and so is of no network.
-    """
+    """Maps an original tensor name to the network and our name, such as "unet.conv_in.bias". What
+    isn't in `parts`, which `parts_of` makes, stays as it is, and so is of no network."""
     name = f".{key}"
     for theirs, ours in parts.items():
         name = name.replace(f".{theirs}.", f".{ours}.")

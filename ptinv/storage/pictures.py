@@ -36,8 +36,7 @@ def check_size(width: int, height: int) -> None:
     if short * long > MAX_PIXELS:
         raise PictureError(TOO_MANY)
     if long > MAX_ASPECT * short:
-        crop = f"crop it to {MAX_ASPECT}:1 or less"
-        raise PictureError(f"the picture is too elongated, {size}; {crop}")
+        raise PictureError(f"the picture is too elongated, {size}; crop to {MAX_ASPECT}:1 or less")
 
 
 @contextmanager
@@ -82,11 +81,9 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
 
 
 def open_picture(path: str | Path) -> Image.Image:
-    """Reads the picture in a file, as `checked` makes it; of an animation, the first frame.
-
-    Raises PictureError, naming the file, if it is missing, unreadable, no picture, damaged, or of
-    an unusable size. The size is checked in the header, before any pixel is decoded.
-    """
+    """Reads the picture in a file, as `checked` makes it; of an animation, the first frame. Raises
+    PictureError, naming the file, if it is missing, unreadable, no picture, damaged, or of an
+    unusable size, which is checked in the header, before any pixel is decoded."""
     with _opened(path) as image:
         rgb, frames = to_rgb(image), getattr(image, "n_frames", 1)
     if frames > 1:
@@ -107,10 +104,8 @@ def check_output(path: str | Path, inputs: Iterable[str | Path] = ()) -> Path:
 
 def save_picture(image: Image.Image, path: str | Path, text: dict[str, str] | None = None) -> None:
     """Writes `image` in the format of `path`'s extension; an existing file is only replaced whole.
-
-    `text` goes into the chunks of a PNG; JPEG and WebP have no place for it.
-    Raises InputError as `check_output` does, and OSError if the writing fails.
-    """
+    `text` goes into the chunks of a PNG; JPEG and WebP have no place for it. Raises InputError as
+    `check_output` does, and OSError if the writing fails."""
     path = check_output(path)
     kind, options = FORMATS[path.suffix.lower()]
     chunks = PngInfo()

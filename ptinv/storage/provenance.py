@@ -32,12 +32,9 @@ PIECES, PIECE = 4, 1024  # how much of each tensor is hashed: so many pieces of 
 
 
 def model_hash(model: StableDiffusion) -> str:
-    """The sha256 of a model's tensors: "tensors:" and 64 hexadecimal digits.
-
-    It is that of the files as `ptinv.load` found them, kept with the model, and so the same on any
-    device, in any precision, and wherever the files are now. Where the tensors in use are not those
-    that it loaded, it is theirs; looking takes 25 ms for Stable Diffusion v1.
-    """
+    """The sha256 of a model's tensors, "tensors:" and 64 hexadecimal digits: of the files as
+    `ptinv.load` found them, so the same on any device, in any precision, and wherever the files are
+    now; or of the tensors in use, if they were changed. It takes 25 ms for Stable Diffusion v1."""
     of_files, as_loaded = model.digests
     in_use = hash_of_tensors((model.unet, model.vae, model.text_encoder))
     return of_files if in_use == as_loaded else in_use
@@ -69,11 +66,9 @@ def hash_of_tensors(networks: Iterable[nn.Module]) -> str:
 
 
 def _sample(name: str, kind: str, tensor: Tensor) -> bytes:
-    """A tensor's name, type and shape, and at most 4 kB of its bytes.
-
-    Training moves nearly every number of a tensor, so a sample tells two fine-tunes apart. Of
-    CLIP's table of tokens only the rows in use learn; the last piece holds every prompt's two ends.
-    """
+    """A tensor's name, type and shape, and at most 4 kB of its bytes. Training moves nearly every
+    number of a tensor, so a sample tells two fine-tunes apart. Of CLIP's table of tokens only the
+    rows in use learn; the last piece holds every prompt's two ends."""
     data = tensor.reshape(-1).view(torch.uint8)
     last = len(data) - PIECE  # where the last piece begins
     if last > (PIECES - 1) * PIECE:
@@ -111,10 +106,8 @@ def check_recorded(recorded: dict[str, Any]) -> None:
 
 
 def check_same(what: str, recorded: dict[str, Any], model: StableDiffusion) -> None:
-    """Refuses another model, by its hash, with InputError; logs whatever else is not the same.
-
-    A record may carry the sha256 of the checkpoint's whole files instead; then these are read.
-    """
+    """Refuses another model, by its hash, with InputError; logs whatever else is not the same. A
+    record may carry the sha256 of the checkpoint's whole files instead; then these are read."""
     now = made_with(model)
     if not recorded["model_hash"].startswith(TENSORS):
         now["model_hash"] = _whole_hash(model.files, now["model_hash"])
@@ -124,8 +117,7 @@ def check_same(what: str, recorded: dict[str, Any], model: StableDiffusion) -> N
             for about in (recorded, now)
         )
         raise InputError(f"{what} was made with another model, {was}, not {given}; give that one")
-    names = [name for name in now if name != "model" and recorded[name] != now[name]]
-    if names:
+    if names := [name for name in now if name != "model" and recorded[name] != now[name]]:
         differ = ", ".join(f"{name} {recorded[name]}, now {now[name]}" for name in names)
         remark(f"{what} was made with {differ}: the bytes may differ", Doubt)
 
@@ -150,8 +142,7 @@ class Recipe:
 
     def chunks(self) -> dict[str, str]:
         """The record as texts by name; the settings are one of them, in JSON, without the seed."""
-        generating = self.command == "generate" and not self.settings.source
-        names = OF_GENERATING if generating else NAMES
+        names = OF_GENERATING if self.command == "generate" and not self.settings.source else NAMES
         settings = {name: getattr(self.settings, name) for name in names if name != "seed"}
         if isinstance(self.settings.mask, Image.Image):
             settings["mask"] = MASK + fingerprint(self.settings.mask)
@@ -178,9 +169,8 @@ class Recipe:
         try:
             recorded = {name: kind(text[name]) for name, kind in KINDS.items()}
             settings = json.loads(text["settings"])
-            mask_hash = ""
-            if str(settings.get("mask")).startswith(MASK):
-                mask_hash = settings.pop("mask").removeprefix(MASK)
+            by_hash = str(settings.get("mask")).startswith(MASK)
+            mask_hash = settings.pop("mask").removeprefix(MASK) if by_hash else ""
             settings = Settings(**settings, seed=int(text["seed"]))
             if text["command"] not in ("edit", "reconstruct", "generate"):
                 raise InputError(f"the command is {text['command']!r}")
