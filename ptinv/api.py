@@ -210,10 +210,7 @@ def run(model: StableDiffusion, request: Request, progress: Progress = silent) -
     z, mask = edit.trajectory[-1], None
     for step in steps_of(request.method, edit, z, progress):
         z, mask = step.z, step.mask if step.mask is not None else mask
-    latent = z[-1:]
-    if mask is None and edit.is_masked:  # no step was made, so the edit shows nowhere
-        mask = torch.zeros_like(latent[:, :1])
-    return Result(model, request, latent, mask, inversion)
+    return Result(model, request, z[-1:], mask, inversion)
 
 
 def run_generation(

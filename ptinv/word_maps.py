@@ -138,14 +138,10 @@ def attention_maps(
 
 def count_steps(picture: Image.Image | Inversion, **options) -> int:
     """T' of a picture's maps. Raises InputError for settings out of range or not an inversion's
-    own, and where they leave no step to look at."""
+    own."""
     method = method_of(picture) if isinstance(picture, Inversion) else METHOD
     settings = settings_for(picture, method, **{**options, "mask": None, "paste_back": False})
-    count = len(schedule(settings.steps, settings.encode_ratio))
-    if not count:
-        none = f"encode_ratio {settings.encode_ratio} leaves none of the {settings.steps} steps"
-        raise InputError(f"{none} to look at; invert with a higher one")
-    return count
+    return len(schedule(settings.steps, settings.encode_ratio))
 
 
 def check_maps(what: str, asked: Collection[int], known: Collection[int]) -> None:

@@ -196,12 +196,6 @@ def test_what_cannot_be_looked_at_is_refused(small_model, picture, prompt, optio
         ptinv.attention_maps(small_model, picture, prompt, **options)
 
 
-def test_an_inversion_without_steps_is_refused(small_model, picture):
-    stored = ptinv.invert(small_model, picture, method="ddim-global", encode_ratio=0.0)
-    with pytest.raises(InputError, match="leaves none of the 50 steps"):
-        ptinv.attention_maps(small_model, stored, PROMPT)
-
-
 def test_attention_that_is_not_finite_is_noticed(small_model, inversion):
     unet = deepcopy(small_model.unet)
     with torch.no_grad():

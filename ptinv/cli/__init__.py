@@ -8,8 +8,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable
-from functools import partial
+from itertools import takewhile
 
 from ..errors import Doubt, InputError, Remark
 
@@ -56,8 +55,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str] | None) -> int:
     """Parses and carries out; what takes a while to import is imported late."""
-    from ..settings import NAMES
-    from .options import build, flag
+    from .options import build
 
     try:
         args = build().parse_args(argv)
@@ -71,26 +69,22 @@ def _run(argv: list[str] | None) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore" if getattr(args, "quiet", False) else "always", Remark)
             warnings.simplefilter("always", Doubt)
-            warnings.showwarning = partial(_show, warnings.showwarning)
+            warnings.showwarning = lambda message, *_: _say(str(message), 0)
             getattr(commands, args.command)(args)
         return 0
     except (InputError, FloatingPointError) as error:
-        # a setting's name at the start of a message, as it was spelt
-        first, _, rest = str(error).partition(" ")
-        return _say(f"{flag(first)} {rest}" if first in NAMES else str(error), 2)
+        return _say(str(error), 2)
     except torch.OutOfMemoryError:
         return _say("the device's memory is full; use --dtype float16 or --device cpu", 1)
 
 
-def _show(usual: Callable, message: Warning | str, category: type[Warning], *where) -> None:
-    """Shows a warning as Python does, unless it is a remark of ours."""
-    if issubclass(category, Remark):
-        _say(str(message), 0)
-    else:
-        usual(message, category, *where)
-
-
 def _say(message: str, code: int) -> int:
-    """Prints one line on stderr; returns the exit code that goes with it."""
-    print(f"ptinv: {' '.join(message.splitlines())}", file=sys.stderr)
+    """Prints one line on stderr, the settings' names that it may begin with spelt as options;
+    returns the exit code that goes with it."""
+    from ..settings import NAMES
+    from .options import flag
+
+    words = " ".join(message.splitlines()).split(" ")
+    named = list(takewhile(lambda word: word.strip(",") in NAMES, words))
+    print("ptinv:", *map(flag, named), *words[len(named) :], file=sys.stderr)
     return code

@@ -111,7 +111,8 @@ def attention(args: Namespace) -> None:
 
 def methods(args: Namespace) -> None:
     def spelt(defaults: dict[str, Any]) -> str:
-        return " ".join(f"{flag(name)} {value}" for name, value in defaults.items())
+        said = (f"{flag(n)} {value}" if value else "--no-mask" for n, value in defaults.items())
+        return " ".join(said)
 
     for name, method in METHODS.items():
         stages = ", ".join(filter(None, method.stages))
@@ -119,7 +120,7 @@ def methods(args: Namespace) -> None:
         print(f"{name}\n    {method.title}\n    from {stages}{needs}")
         if method.defaults:
             print(f"    {spelt(method.defaults)}")
-    usual = {n: value for n, value in vars(Settings()).items() if value not in (None, {}, False)}
+    usual = {n: v for n, v in vars(Settings()).items() if isinstance(v, int | float | str) and v}
     print(f"the other defaults\n    {spelt(usual)}")
 
 

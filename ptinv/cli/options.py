@@ -54,7 +54,7 @@ def setting(name: str, meaning: str | None = None) -> Option:
     how: dict[str, Any] = dict(help=meaning or about["meaning"], default=argparse.SUPPRESS)
     if default is False:
         return flag(name), how | dict(action="store_true")
-    if default not in (None, "auto", {}) and "(default: " not in how["help"]:
+    if default not in (None, "", "auto", {}) and "(default: " not in how["help"]:
         how["help"] += f" (default: {default})"
     if name in ("reweight", "cross_replace"):
         how["action"] = "append"
@@ -92,19 +92,17 @@ def word_gate(text: str) -> tuple[str, Gate]:
 
 
 def levels(text: str) -> list[int]:
-    """Reads levels, such as 1,2."""
-    if re.fullmatch(rf"{NUMBER}(,{NUMBER})*", text):
-        return [int(level) for level in text.split(",")]
-    raise argparse.ArgumentTypeError(f"{text!r} is not levels, such as 1 or 1,2")
+    """Reads levels, such as 1,2 or 0-2."""
+    return [level for span in spans(text) for level in span]
 
 
 def spans(text: str) -> list[range]:
-    """Reads steps and ranges of them, such as 40,20,1-10."""
+    """Reads whole numbers and ranges of them, such as 40,20,1-10."""
     span = rf"{NUMBER}(-{NUMBER})?"
     if re.fullmatch(rf"{span}(,{span})*", text):
         ends = [sorted(int(k) for k in part.split("-")) for part in text.split(",")]
         return [range(both[0], both[-1] + 1) for both in ends]
-    raise argparse.ArgumentTypeError(f"{text!r} is not steps, such as 40,20 or 1-10")
+    raise argparse.ArgumentTypeError(f"{text!r} is not numbers, such as 40,20, or ranges, 1-10")
 
 
 READ = {"reweight": weight, "cross_replace": word_gate}
@@ -166,8 +164,8 @@ COMMANDS = {
         text makes of the same noise.""",
         [PROMPT, OUTPUT, setting("source", "the prompt of the picture to edit"),
          ("--show-source", dict(metavar="FILE.png", help="also write the source's picture")),
-         setting("steps", "of DDIM"), setting("guidance", "ω"), setting("guidance_gate"), setting("negative"),
-         setting("seed", "of the noise"),
+         setting("steps", "of DDIM"), setting("guidance", "ω"), setting("guidance_gate"),
+         setting("negative"), setting("seed", "of the noise"),
          *MODEL, NO_MASK, *group(ATTENTION)]),
     "attention": ("draw where in a picture each word of a prompt looks",
         """Draws the cross-attention of every word over the picture. Each map is relative to its

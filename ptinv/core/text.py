@@ -49,5 +49,6 @@ class Tokenizer:
 
     def ids(self, prompts: list[str]) -> Tensor:
         """(b, 77): start, the prompt, and end tokens to the full length, as SD v1 was trained."""
-        out = self.clip(prompts, padding="max_length", truncation=True, max_length=LENGTH)
-        return torch.tensor(out["input_ids"], device="cpu")
+        end = self.clip.eos_token_id
+        read = (ids[: LENGTH - 1] for ids in self.clip(prompts, verbose=False)["input_ids"])
+        return torch.tensor([ids + [end] * (LENGTH - len(ids)) for ids in read], device="cpu")

@@ -15,14 +15,7 @@ from PIL import Image
 from ..core.sampling import Branches
 from ..errors import Doubt, InputError, PictureError, remark
 from ..options import Picture
-from ..settings import (
-    ATTENTION,
-    OF_AN_INVERSION,
-    Settings,
-    check_names,
-    check_prompt,
-    names_of,
-)
+from ..settings import ATTENTION, OF_AN_INVERSION, Settings, check_names, check_prompt, names_of
 from ..storage.inversion import Inversion, is_inversion
 from ..storage.pictures import checked, open_picture
 from .masks import check_mask
@@ -235,10 +228,11 @@ def _kept(inversion: Inversion, method: Method) -> dict[str, Any]:
         )
     key = method.trajectory.key(inversion.made_by, inversion.settings["prompt"])
     names = {name for name, value in key.items() if value != ""}
-    if method.needs_source:
+    alike = method.extra and extra == method.extra.title
+    if alike:
+        names |= {name for name in method.extra.uses if usual.own(name) == method.own(name)}
+    if method.needs_source or alike and not usual.needs_source:
         names.add("source")
-    if method.extra and extra == method.extra.title:
-        names |= {"source", *(n for n in method.extra.uses if usual.own(n) == method.own(n))}
     stored = vars(inversion.made_by)
     return {name: stored[name] for name in OF_AN_INVERSION if name in names}
 

@@ -146,9 +146,7 @@ TUNED = Stage(
     text=lambda settings, prompt: {"prompt": tuning_text(settings, prompt)},
 )
 NULL_TUNED = Stage(
-    "tune ∅_t",
-    (*TUNING, *GUIDANCE, "source"),
-    lambda e, p: _tuned(e, p, "null", e.null, e.source),
+    "tune ∅_t", (*TUNING, *GUIDANCE, "source"), lambda e, p: _tuned(e, p, "null", e.null, e.source)
 )
 OFFSETS = Stage(
     "measure what each step misses",

@@ -96,19 +96,17 @@ class Method:
     def settings(self, **given) -> Settings:
         """The method's defaults with the given values.
 
-        Raises InputError where it needs a source text, or makes something of each step, and has
-        none, or where it would be made of other steps than are sampled.
+        Raises InputError where a source text that it needs is missing, where no step is left, and
+        where something would be made of other steps than are sampled.
         """
         if self.needs_source and not (given.get("source") or "").strip():
             raise InputError("source is missing: the method needs a text of what the picture shows")
         settings = Settings(**{**self.defaults, **given})
         if self.extra and self.advance is sampler and settings.sampler != "ddim":
             raise InputError(f"sampler must be ddim here: {self.extra.title} is for DDIM's steps")
-        if self.extra and not ddim.schedule(settings.steps, settings.encode_ratio):
-            raise InputError(
-                f"encode_ratio {settings.encode_ratio} leaves none of the {settings.steps} steps; "
-                "raise it"
-            )
+        if not ddim.schedule(settings.steps, settings.encode_ratio):
+            none = f"encode_ratio {settings.encode_ratio} leaves none of the {settings.steps} steps"
+            raise InputError(f"{none}; raise it")
         return settings
 
 
@@ -127,8 +125,7 @@ METHODS = {
         "DDIM-Edit: unconditional inversion, then sample with c*, blending locally"
     ),
     "ddim-global": Method(
-        "DDIM-Global: unconditional inversion, then sample with c*, everywhere",
-        defaults=EVERYWHERE,
+        "DDIM-Global: unconditional inversion, then sample with c*, everywhere", defaults=EVERYWHERE
     ),
     "diffedit": Method(
         "DiffEdit: as DDIM-Global, masked where the noise predicted for two texts differs",

@@ -102,15 +102,10 @@ def test_ilvr_with_a_filter_one_cell_wide_returns_the_picture(small_model, pictu
     assert (wide - z0).abs().max() > 0.01
 
 
-@pytest.mark.parametrize("method", [name for name, row in METHODS.items() if row.extra is None])
-def test_at_strength_0_the_encoded_picture_is_returned(small_model, picture, z0, method):
-    assert torch.equal(latent(small_model, picture, method, encode_ratio=0.0), z0)
-
-
-@pytest.mark.parametrize("method", ["pti", "edit-friendly"])
-def test_a_method_that_makes_something_of_each_step_needs_one(method):
-    with pytest.raises(InputError, match="leaves none"):
-        METHODS[method].settings(encode_ratio=0.0)
+@pytest.mark.parametrize("method", METHODS)
+def test_no_method_edits_in_no_step(method):
+    with pytest.raises(InputError, match="encode_ratio 0.0 leaves none of the 50 steps; raise it"):
+        METHODS[method].settings(steps=50, encode_ratio=0.0, source="a car")
 
 
 @pytest.mark.slow
