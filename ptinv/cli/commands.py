@@ -69,7 +69,7 @@ def again(args: Namespace) -> None:
     given = vars(recipe.settings) | _same_mask(args, recipe.mask_hash)
     verb = api.request_edit if recipe.command == "edit" else api.request_reconstruction
     request = verb(args.picture, recipe.prompt, recipe.method, **given)
-    model = _load(args, **{name: recipe.made_with[name] for name in ("device", "dtype")})
+    model = _load(args, recipe.made_with["device"], recipe.made_with["dtype"])
     check_same(str(edited), recipe.made_with, model)
     if api.record_of(model, request)["picture_hash"] != recipe.picture_hash:
         remark(f"{args.picture} is not what {edited} was made of: making the same of it", Doubt)
@@ -168,8 +168,8 @@ def _settings(args: Namespace) -> dict[str, Any]:
     return given | {n: dict(given[n]) for n in ("reweight", "cross_replace") if n in given}
 
 
-def _load(args: Namespace, **usual: str) -> StableDiffusion:
-    """Loads the model given here or in the environment; `usual` is for what was not given."""
+def _load(args: Namespace, device: str | None = None, dtype: str | None = None) -> StableDiffusion:
+    """Loads the model given here or in the environment; `device` and `dtype` if none were given."""
     if args.model == "":
         raise InputError("--model is empty; name a checkpoint, or leave it out for the tiny model")
     path = args.model or os.environ.get("PTINV_MODEL") or None
@@ -179,9 +179,7 @@ def _load(args: Namespace, **usual: str) -> StableDiffusion:
             "of drawn scenes; for photographs, fetch Stable Diffusion with `python "
             "tools/download_weights.py sd-v1-4` (of ptinv's repository) and give --model sd-v1-4"
         )
-    names = ("device", "dtype", "tokenizer")
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    return checkpoint.load(path, **{**usual, **given})
+    return checkpoint.load(path, args.device or device, args.dtype or dtype, args.tokenizer)
 
 
 def _progress(args: Namespace) -> Progress:

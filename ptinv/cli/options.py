@@ -132,9 +132,9 @@ COMMANDS = {
     "edit": ("edit a picture",
         """A mask limits where the edit may show; --mask-from joins several, as in
         "attention*~file". --show-mask draws it over the picture: red where the edit shows, dim
-        elsewhere. --paste-back returns the picture's own pixels, to the byte, where that drawing
-        has no red at all; a mask is softened over some pixels beyond its edge. A file of `ptinv
-        invert` serves other prompts and ω, too: the tuning is redone from its trajectory.""",
+        where it does not. --paste-back returns the picture's own pixels, to the byte, where that
+        drawing has no red at all; a mask is softened beyond its edge. For another prompt or ω a
+        file of `ptinv invert` is tuned again, unless --reuse-tuning keeps its tuning.""",
         [STORED, ("prompt", dict(metavar="PROMPT", help='what it should become: "a yellow car"')),
          OUTPUT,
          ("--show-mask", dict(metavar="FILE.png", help="also write the mask over the picture")),

@@ -249,8 +249,7 @@ def _mismatches(wanted: dict[str, Tensor], found: Entries) -> str:
 
 def _read(tensors: Entries) -> Iterator[tuple[str, Tensor]]:
     """Yields each tensor by its name, as it is stored. A file is mapped anew every 16 tensors, so
-    that the pages already read are let go: where tensors are converted, loading takes little more
-    memory than the weights."""
+    that pages already read are let go: loading takes little more memory than the weights."""
     path = None
     for i, (name, entry) in enumerate(tensors.items()):
         if i % 16 == 0 or entry.path != path:

@@ -43,7 +43,7 @@ def check_output(
         wrong = f"the folder {path.parent} is not writable ({error.strerror}); choose another"
         raise InputError(f"{path}: {wrong}") from error
     try:
-        os.lstat(path)
+        os.stat(path)
     except FileNotFoundError:
         return path
     except OSError as error:

@@ -128,17 +128,15 @@ def _demands(said: dict[str, dict]) -> Iterator[tuple[str, str, str, bool]]:
             left_out = key in OPTIONAL and key not in said[file]
             yield file, key, kind, left_out or fits(said[file].get(key))
 
-    def divides(number: int, widths: tuple[int, ...]) -> bool:
-        return all(width % number == 0 for width in widths)
-
     unet, vae, text, _ = configs_of(said[UNET], said[VAE], said[TEXT])
     width, heads, channels = text["hidden_size"], text["num_attention_heads"], "block_out_channels"
     as_long = len(unet.attends) == len(unet.channels)
     same = unet.latent_channels == vae.latent_channels
-    yield UNET, "norm_num_groups", f"a divisor of {channels}", divides(unet.groups, unet.channels)
-    yield UNET, "attention_head_dim", f"a divisor of {channels}", divides(unet.heads, unet.channels)
-    yield VAE, "norm_num_groups", f"a divisor of {channels}", divides(vae.groups, vae.channels)
-    yield TEXT, "num_attention_heads", "a divisor of hidden_size", divides(heads, (width,))
+    unet_gcd, vae_gcd = math.gcd(*unet.channels), math.gcd(*vae.channels)
+    yield UNET, "norm_num_groups", f"a divisor of {channels}", unet_gcd % unet.groups == 0
+    yield UNET, "attention_head_dim", f"a divisor of {channels}", unet_gcd % unet.heads == 0
+    yield VAE, "norm_num_groups", f"a divisor of {channels}", vae_gcd % vae.groups == 0
+    yield TEXT, "num_attention_heads", "a divisor of hidden_size", width % heads == 0
     yield UNET, "down_block_types", f"as long as {channels}", as_long
     yield UNET, "in_channels", f"the latent_channels of {VAE}", same
     yield TEXT, "hidden_size", f"the cross_attention_dim of {UNET}", width == unet.context_channels

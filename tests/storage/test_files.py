@@ -21,6 +21,8 @@ def test_an_output_is_none_of_the_inputs_under_any_name(tmp_path):
     for name in ("a.png", "link.png"):
         with pytest.raises(InputError, match="overwrite what it is made from"):
             files.check_output(tmp_path / name, [".png"], [tmp_path / "a.png"])
+    (tmp_path / "dangling.png").symlink_to(tmp_path / "missing.png")
+    files.check_output(tmp_path / "dangling.png", [".png"], [tmp_path / "a.png"])
     for name in ("b.png", "link.png"):
         files.check_output(tmp_path / name, [".png"], [tmp_path / "missing.png"])
 
