@@ -111,8 +111,8 @@ def attention(args: Namespace) -> None:
 
 def methods(args: Namespace) -> None:
     def spelt(defaults: dict[str, Any]) -> str:
-        said = (f"{flag(n)} {value}" if value else "--no-mask" for n, value in defaults.items())
-        return " ".join(said)
+        given = defaults.items()
+        return " ".join("--no-mask" if v is None else f"{flag(n)} {v}" for n, v in given)
 
     for name, method in METHODS.items():
         stages = ", ".join(filter(None, method.stages))

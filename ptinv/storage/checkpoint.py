@@ -116,12 +116,11 @@ def _tokenizer(folder: Path, known: int) -> Tokenizer:
         start, _, end = tokenizer.clip("a")["input_ids"]
         if end != start + 1:  # CLIP's vocabulary ends with both
             raise ValueError("its tokens are in another order; use the model's own")
+        if (there := len(tokenizer.clip)) > known:
+            raise ValueError(f"it has {there} tokens, but the text encoder was trained on {known}")
+        return tokenizer
     except Exception as error:  # the tokenizers library raises nothing narrower
-        raise InputError(f"{folder} does not hold a CLIP tokenizer ({error})") from error
-    if (there := len(tokenizer.clip)) > known:
-        more = f"{there} tokens, but the text encoder was trained on {known}"
-        raise InputError(f"the tokenizer in {folder} has {more}")
-    return tokenizer
+        raise InputError(f"{folder} does not hold the model's CLIP tokenizer ({error})") from error
 
 
 def open_checkpoint(
