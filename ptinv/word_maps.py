@@ -36,7 +36,7 @@ DIM = 0.4  # of the grey picture under the heat
 Steps = Sequence[int]  # those to average over, as counted in `AttentionMaps`
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class AttentionMaps:
     """Cross-attention at every step of a picture's trajectory.
 
@@ -47,6 +47,10 @@ class AttentionMaps:
     picture: Image.Image  # RGB, in its own size
     words: list[Word]  # of the prompt, as far as the model reads it; the 77 tokens hold more
     maps: dict[int, Tensor]  # level -> (T', 77, h, w) on the CPU; maps[level][k - 1] is step k's
+
+    def __repr__(self) -> str:
+        words = " ".join(word.text for word in self.words)
+        return f"AttentionMaps({words!r}, levels={list(self.maps)}, steps={self.steps})"
 
     @property
     def steps(self) -> int:

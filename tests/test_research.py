@@ -443,7 +443,11 @@ def test_an_unknown_option_gets_a_hint(small_model, picture, name, hint):
             verb(small_model, picture, PROMPT, **{name: 1})
 
 
-def test_settings_and_methods_are_shown_in_a_line():
+def test_what_there_is_is_shown_in_a_line(small_model, inversion):
+    maps = ptinv.attention_maps(small_model, inversion, PROMPT)
+    assert repr(maps) == f"AttentionMaps({PROMPT!r}, levels=[1], steps=4)"
+    for thing in (small_model, inversion, maps, *ptinv.METHODS.values(), Settings()):
+        assert len(repr(thing)) < 700 and "\n" not in repr(thing) and "tensor(" not in repr(thing)
     assert repr(Settings(eta=0.5, focus="car")) == "Settings(eta=0.5, focus='car')"
     assert repr(ptinv.METHODS["sdedit"]).startswith("Method('SDEdit: ")
 
@@ -451,7 +455,8 @@ def test_settings_and_methods_are_shown_in_a_line():
 def test_equality_and_hashes_do_not_raise(small_model, picture, inversion):
     made = ptinv.result(small_model, inversion, PROMPT)
     (step, *_) = ptinv.steps(small_model, inversion, PROMPT)
-    for thing in (made, step, inversion, small_model, *ptinv.METHODS.values(), Settings()):
+    maps = ptinv.attention_maps(small_model, inversion, PROMPT)
+    for thing in (made, step, inversion, maps, small_model, *ptinv.METHODS.values(), Settings()):
         assert (
             thing == thing
             and thing != copy.copy(thing)

@@ -31,8 +31,8 @@ from ptinv.methods.table import METHODS, find
 from ptinv.metrics import psnr
 from ptinv.settings import check
 from ptinv.sheet import Row, Tile, draw_sheet
-from ptinv.storage.files import replacing
-from ptinv.storage.pictures import FORMATS, check_output
+from ptinv.storage.files import check_output, replacing
+from ptinv.storage.pictures import FORMATS
 
 # besides every method's own row, which has the source text only if it needs it
 VARIANTS = (
@@ -157,7 +157,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dtype")
     args = parser.parse_args(argv)
     try:
-        out = check_output(args.out)
+        out = check_output(args.out, FORMATS)
         check("seed", args.seed, 0, 2**32 - 1, whole=True)
         if args.steps is not None:
             check("steps", args.steps, 2, 500, whole=True)

@@ -23,7 +23,8 @@ from torch import Tensor
 import ptinv
 from ptinv.errors import InputError
 from ptinv.settings import check, check_prompt
-from ptinv.storage.pictures import check_output, open_picture, save_picture
+from ptinv.storage.files import check_output
+from ptinv.storage.pictures import FORMATS, open_picture, save_picture
 
 SMOOTH = 4  # oversampling of lines and type
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 1000, 190, 84, 48, 52  # pixels, like all that follows
@@ -235,7 +236,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--dtype")
     args = parser.parse_args(argv)
     try:
-        out = check_output(args.output, [args.picture])
+        out = check_output(args.output, FORMATS, [args.picture])
         check("steps", args.steps, 2, 500, whole=True)
         check_prompt(args.prompt, "what guides the way down")
         picture = open_picture(args.picture)

@@ -154,7 +154,7 @@ def _output(args: Namespace, path: str | Path, other: Path | None = None) -> Pat
     if Path(path) == other:
         raise InputError("both pictures would go to one file; name another for one of them")
     inputs = [getattr(args, name, None) for name in ("picture", "edited", "mask")]
-    return pictures.check_output(path, filter(None, inputs))
+    return files.check_output(path, pictures.FORMATS, filter(None, inputs))
 
 
 def _settings(args: Namespace) -> dict[str, Any]:

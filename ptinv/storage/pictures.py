@@ -6,7 +6,7 @@ sentence. Modes and tensors are in `core/pictures.py`.
 
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -97,16 +97,11 @@ def read_text(path: str | Path) -> dict[str, str]:
         return dict(getattr(image, "text", {}))
 
 
-def check_output(path: str | Path, inputs: Iterable[str | Path] = ()) -> Path:
-    """Returns `path` as a Path if a picture can be saved there; raises as `files.check_output`."""
-    return files.check_output(path, FORMATS, inputs)
-
-
 def save_picture(image: Image.Image, path: str | Path, text: dict[str, str] | None = None) -> None:
     """Writes `image` in the format of `path`'s extension; an existing file is only replaced whole.
     `text` goes into the chunks of a PNG; JPEG and WebP have no place for it. Raises InputError as
-    `check_output` does, and OSError if the writing fails."""
-    path = check_output(path)
+    `files.check_output` does, and OSError if the writing fails."""
+    path = files.check_output(path, FORMATS)
     kind, options = FORMATS[path.suffix.lower()]
     chunks = PngInfo()
     for key, value in (text or {}).items():

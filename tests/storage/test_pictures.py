@@ -12,7 +12,7 @@ from PIL import Image
 from ptinv.core.pictures import to_rgb
 from ptinv.errors import InputError, PictureError
 from ptinv.metrics import psnr
-from ptinv.storage import pictures
+from ptinv.storage import files, pictures
 from ptinv.storage.pictures import open_picture, save_picture
 
 AS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
@@ -169,7 +169,7 @@ def test_permissions(tmp_path):
     tmp_path.chmod(0o500)
     try:
         with pytest.raises(PictureError, match="not writable"):
-            pictures.check_output(tmp_path / "b.png")
+            files.check_output(tmp_path / "b.png", pictures.FORMATS)
     finally:
         tmp_path.chmod(0o700)
 
@@ -180,7 +180,7 @@ def test_check_output(tmp_path):
     (tmp_path / "folder.png").mkdir()
     before = sorted(tmp_path.iterdir())
     for name in ("new.png", "new.JPG", "new.jpeg", "new.webp", "old.png"):
-        assert pictures.check_output(str(tmp_path / name)) == tmp_path / name
+        assert files.check_output(str(tmp_path / name), pictures.FORMATS) == tmp_path / name
     for name, words in (
         ("a.gif", r"must end in \.png, \.jpg, \.jpeg, \.webp"),
         ("a", "must end in"),
@@ -189,13 +189,13 @@ def test_check_output(tmp_path):
         ("old.png/a.png", "there is no folder"),
     ):
         with pytest.raises(InputError, match=words):
-            pictures.check_output(tmp_path / name)
+            files.check_output(tmp_path / name, pictures.FORMATS)
     assert sorted(tmp_path.iterdir()) == before and old.read_bytes() == b"old"
 
 
 def test_check_output_of_a_bare_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert pictures.check_output("a.png").name == "a.png"
+    assert files.check_output("a.png", pictures.FORMATS).name == "a.png"
 
 
 @pytest.mark.parametrize(
