@@ -204,9 +204,10 @@ def generate(
 
 def run(model: StableDiffusion, request: Request, progress: Progress = silent) -> Result:
     """Makes a requested edit or reconstruction."""
+    made = request
     if request.method is SAMPLERS["vae"]:  # no step: the picture is encoded and decoded
-        request = replace(request, settings=Settings(encode_ratio=0.0, mask=None), inversion=None)
-    edit, inversion = begin(model, request, progress)
+        made = replace(request, settings=Settings(encode_ratio=0.0, mask=None), inversion=None)
+    edit, inversion = begin(model, made, progress)
     z, mask = edit.trajectory[-1], None
     for step in steps_of(request.method, edit, z, progress):
         z, mask = step.z, step.mask if step.mask is not None else mask
