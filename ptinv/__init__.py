@@ -63,4 +63,4 @@ if not TYPE_CHECKING:  # a checker would take any name for one of these
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return [*__all__, "__version__"]

@@ -34,7 +34,7 @@ from .methods.stages import Progress, silent
 from .methods.table import Method
 from .settings import NAMES, OF_AN_INVERSION, Settings, described
 from .storage.inversion import Inversion
-from .storage.pictures import save_picture
+from .storage.pictures import check_size, save_picture
 from .storage.provenance import Recipe, fingerprint, made_with
 
 if TYPE_CHECKING:
@@ -54,13 +54,9 @@ class Result:
     inversion: Inversion  # whose trajectory it followed
 
     @property
-    def settings(self) -> Settings:
-        return self.request.settings
-
-    @property
     def losses(self) -> Tensor | None:
         """(T', 1), the tuning's mean squared distance to the trajectory; None without a tuning."""
-        return self.inversion.losses
+        return self.inversion.losses if self.request.method.extra else None
 
     @cached_property
     def decoded(self) -> Image.Image:
@@ -72,7 +68,7 @@ class Result:
         """The result in the picture's size; with `paste_back` its own pixels outside the mask."""
         original = self.inversion.picture
         made = pictures.resize(self.decoded, original.size)
-        if self.settings.paste_back and self.mask is not None:
+        if self.request.settings.paste_back and self.mask is not None:
             made = paste_back(original, made, self.mask)
         return made
 
@@ -152,8 +148,8 @@ def steps(
     """As `edit`, one step at a time: each `Step` holds z, both predictions, ε̃ and the mask.
 
     Where a method samples a source beside the target, latents have a row for each, target last.
-    The inversion is made before the first step comes; `progress` may raise to stop it, and closing
-    the iterator stops the rest. Raises as `edit`, at once where it can.
+    The inversion is made before the first step comes; closing the iterator stops the rest. Raises
+    as `edit`, at once where it can.
     """
     request = request_edit(picture, prompt, method, **options)
 
@@ -224,18 +220,18 @@ def run_generation(
     """z_0 of a requested picture, after its source's if there is one: (1 or 2, c, h, w)."""
     edit = prepare(model, request)
     if size is not None:
+        check_size(*size)
         edit = replace(edit, latent_size=model.latent_size(size))
     shape = 1, model.unet.config.latent_channels, *edit.latent_size
     if start is None:
         g = torch.Generator("cpu").manual_seed(request.settings.seed)
         start = torch.randn(shape, generator=g, dtype=torch.float32, device="cpu")
+    start = torch.as_tensor(start, dtype=torch.float32, device=model.device)
     if start.shape != shape:
         raise InputError(f"the start must be of shape {shape}, not {tuple(start.shape)}")
-    start = start.to(model.device, torch.float32)
     return last(steps_of(request.method, edit, start, progress), start)
 
 
-for _verb, _names in ((invert, OF_AN_INVERSION), (edit, NAMES)):
-    _verb.__doc__ = f"{_verb.__doc__}\n    Options, with their defaults:\n{described(_names)}\n    "
-for _verb in (result, steps, reconstruct, generate):
-    _verb.__doc__ = f"{_verb.__doc__}\n    Options: as `edit` has them.\n    "
+for _verb in (invert, edit, result, steps, reconstruct, generate):
+    _about = described(OF_AN_INVERSION if _verb is invert else NAMES)
+    _verb.__doc__ = f"{_verb.__doc__}\n    Options, with their defaults:\n{_about}\n    "

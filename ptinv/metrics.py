@@ -9,12 +9,9 @@ from .core.pictures import to_tensor
 
 
 def psnr(a: Image.Image | Tensor, b: Image.Image | Tensor) -> float:
-    """The peak signal-to-noise ratio in dB: 10 log₁₀(255² / MSE); infinite for equal pictures.
-
-    The MSE is the mean over pixels and channels of the squared difference in 8-bit levels. Takes
-    RGB images, or tensors in [-1, 1] of shape (1, 3, H, W), which are neither rounded nor clamped.
-    Raises ValueError if the sizes differ.
-    """
+    """The peak signal-to-noise ratio in dB: 10 log₁₀(255² / MSE), with the MSE over pixels and
+    channels in 8-bit levels; infinite for equal pictures. Takes RGB images, or tensors in [-1, 1]
+    of shape (1, 3, H, W), neither rounded nor clamped. Raises ValueError if the sizes differ."""
     x, y = (to_tensor(p) if isinstance(p, Image.Image) else p.detach().cpu() for p in (a, b))
     if x.shape != y.shape:
         raise ValueError(f"the pictures differ in size: {tuple(x.shape)} and {tuple(y.shape)}")

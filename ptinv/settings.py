@@ -56,7 +56,7 @@ def check_prompt(prompt: str, purpose: str | None = None) -> None:
 def bounds(name: str, gate: Gate) -> tuple[float, float]:
     """The [a, b) that a gate stands for. Raises InputError unless 0 ≤ a ≤ b ≤ 1."""
     pair = tuple(gate) if isinstance(gate, tuple | list) else (0.0, gate)
-    two = len(pair) == 2 and all(isinstance(end, Real) for end in pair)
+    two = len(pair) == 2 and all(isinstance(e, Real) and not isinstance(e, bool) for e in pair)
     right = two and 0 <= pair[0] <= pair[1] <= 1
     _require(right, name, "a share of the steps from 0 to 1, or two in order", gate)
     begin, end = pair
@@ -242,9 +242,8 @@ def names_of(group: str) -> tuple[str, ...]:
 
 
 NAMES = tuple(f.name for f in fields(Settings))
-OF_GENERATING = ("steps", "guidance", "guidance_gate", "negative", "seed")
-# the group INVERSION in the order in which a stored inversion holds it, these first; the rest of
-# the settings can change without inverting or tuning again
+OF_GENERATING = ("steps", "guidance", "guidance_gate", "negative", "reweight", "sampler", "seed")
+# the group INVERSION in the order in which a stored inversion holds it, these first
 FIRST = ("steps", "encode_ratio", "inversion_guidance", "seed", "source")
 OF_AN_INVERSION = tuple(dict.fromkeys(FIRST + names_of(INVERSION)))
 LATER = ("guidance_gate", "negative")  # younger than the first files: left out at their defaults
@@ -260,8 +259,7 @@ ELSEWHERE = dict(
 def of_an_inversion(settings: Settings) -> dict[str, Any]:
     """The settings that an inversion's tensors can depend on, by name."""
     values, usual = vars(settings), vars(Settings())
-    lasting = [name for name in OF_AN_INVERSION if name not in LATER or values[name] != usual[name]]
-    return {name: values[name] for name in lasting}
+    return {n: values[n] for n in OF_AN_INVERSION if n not in LATER or values[n] != usual[n]}
 
 
 def check_names(options: Iterable[str]) -> None:

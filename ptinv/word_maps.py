@@ -159,10 +159,9 @@ def check_maps(what: str, asked: Collection[int], known: Collection[int]) -> Non
 
 def listed(numbers: Collection[int]) -> str:
     """Whole numbers as text, such as "1 to 40" where none is left out, else "3, 5"."""
-    low, high = min(numbers), max(numbers)
-    if low < high and sorted(numbers) == list(range(low, high + 1)):
-        return f"{low} to {high}"
-    return ", ".join(map(str, numbers))
+    span = range(min(numbers), max(numbers) + 1)
+    whole = len(span) > 1 and sorted(numbers) == list(span)
+    return f"{span[0]} to {span[-1]}" if whole else ", ".join(map(str, numbers))
 
 
 def over(picture: Image.Image, heat: Tensor) -> Image.Image:

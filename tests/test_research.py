@@ -19,6 +19,8 @@ from small import OTHER_PROMPT, PROMPT
 import ptinv
 from ptinv import ddim
 from ptinv.methods import request, run
+from ptinv.methods.prompt_to_prompt import alignment
+from ptinv.methods.words import words_of
 from ptinv.settings import NAMES, Settings
 
 STEPS = dict(steps=4, encode_ratio=1.0)
@@ -139,7 +141,8 @@ def test_a_row_of_one_s_own_keeps_the_inversion_s_tuning(small_model, picture):
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", "the edit is about")
         mine = ptinv.result(small_model, inversion, PROMPT, row)
-    assert (mine.settings.lr, mine.settings.guidance, mine.settings.inner_steps) == (0.05, 5.0, 2)
+    used = mine.request.settings
+    assert (used.lr, used.guidance, used.inner_steps) == (0.05, 5.0, 2)
     assert torch.equal(mine.latent, ptinv.result(small_model, inversion, PROMPT).latent)
 
 
@@ -299,6 +302,30 @@ def test_four_prompts_over_four_pictures_are_one_batch(small_model, picture):
     assert len(model.decode(list(trajectory[0].split(1)))) == 4
 
 
+# What the walk of a stored inversion keeps
+
+
+@pytest.mark.parametrize("method", ["ddim-edit", "diffedit", "sdedit", "pti", "npi"])
+@pytest.mark.parametrize("given", [{"guidance": 3.0}, {"guidance_gate": 0.5}, {"source": SOURCE}])
+def test_what_an_inversion_was_given_its_edit_keeps(small_model, picture, method, given):
+    given = given | ({"source": SOURCE} if method == "npi" else {})
+    inversion = ptinv.invert(small_model, picture, PROMPT, method, steps=4, **given)
+    stored, fresh = (
+        ptinv.result(small_model, *how).latent
+        if how[0] is inversion
+        else ptinv.result(small_model, *how, steps=4, **given).latent
+        for how in ((inversion, PROMPT), (picture, PROMPT, method))
+    )
+    assert torch.equal(stored, fresh)
+
+
+@pytest.mark.parametrize("method", ["direct", "p2p", "npi", "null-text", "pti-p2p"])
+def test_a_source_that_is_sampled_alone_can_be_masked_and_weighed(small_model, picture, method):
+    """As the only branch it is the one that masks and weights are for."""
+    how = dict(steps=3, mask_from="attention", reweight={"car": 2.0})
+    assert ptinv.reconstruct(small_model, picture, SOURCE, method, **how).size == picture.size
+
+
 # Pictures as people have them
 
 
@@ -327,10 +354,10 @@ def test_a_path_may_be_an_inversion_s(small_model, inversion, tmp_path):
 @pytest.mark.parametrize(
     "wrong, sentence",
     [
-        (None, "a picture must be a PIL image, a path, an array or an inversion, not NoneType"),
+        (None, "a picture must be a PIL image, a path, .*, not NoneType"),
         (5, "not int"),
-        (np.zeros((20, 20, 3)), "an array must be uint8"),
-        (np.zeros((1, 3, 20, 20), np.uint8), "an array must be uint8"),
+        (np.zeros((20, 20, 3)), r"not ndarray of (float64|uint8) \("),
+        (np.zeros((1, 3, 20, 20), np.uint8), r"not ndarray of (float64|uint8) \("),
         ("nothing-there.png", "nothing-there.png"),
     ],
 )
@@ -367,7 +394,7 @@ def test_generate_takes_a_size_and_a_start(small_model):
     ],
 )
 def test_an_option_that_a_method_never_reads_is_said_by_name(picture, method, options, idle):
-    with pytest.warns(ptinv.Doubt, match=f"^{idle} will change nothing: {method} "):
+    with pytest.warns(ptinv.Doubt, match=f"^{idle} will change nothing: edit by {method} "):
         request.request_edit(picture, PROMPT, method, **options)
 
 
@@ -402,6 +429,47 @@ def test_a_method_reads_no_setting_that_it_is_said_to_ignore(small_model, pictur
     list(run.steps_of(asked.method, edit, edit.trajectory[-1]))
     assert asked.method.ignored.isdisjoint(read - {"negative"})  # embedded for all
     assert set(asked.method.reads) <= read
+
+
+def test_a_mask_that_the_expression_leaves_out_is_refused(picture):
+    mask = Image.new("L", picture.size, "white")
+    with pytest.raises(ptinv.InputError, match="mask_from leaves out the file"):
+        request.request_edit(picture, PROMPT, mask=mask, mask_from="attention")
+
+
+def test_a_focus_that_is_not_in_the_prompt_is_refused_also_where_nothing_is_masked(
+    small_model, picture
+):
+    with pytest.raises(ptinv.InputError, match='"boat" is not in the prompt'):
+        ptinv.edit(small_model, picture, PROMPT, mask=None, focus="boat", steps=1)
+
+
+def test_the_words_of_a_negative_prompt_are_checked(small_model, picture):
+    with pytest.warns(ptinv.Doubt, match="the model does not know: zebra"):
+        ptinv.edit(small_model, picture, PROMPT, negative="zebra", steps=1)
+
+
+def test_a_stage_s_tensor_of_another_make_is_refused_where_it_is_made(small_model, picture):
+    stage = ptinv.Stage("mine", ("steps",), lambda e, progress: {"halves": torch.ones(7).double()})
+    method = replace(ptinv.METHODS["ddim-global"], extra=stage)
+    with pytest.raises(ptinv.InputError, match="halves must be float32"):
+        ptinv.invert(small_model, picture, PROMPT, method, steps=4)
+
+
+def test_a_model_is_what_load_returns(picture):
+    with pytest.raises(TypeError, match="the model must be what ptinv.load returns, not str"):
+        ptinv.edit("weights/tiny", picture, PROMPT)
+
+
+def test_only_a_given_method_is_taken(picture):
+    with pytest.raises(ptinv.InputError, match="there is no method ''"):
+        request.request_edit(picture, PROMPT, "")
+
+
+@pytest.mark.parametrize("size", [(0, 0), (-1, 5), (1000, 20)])
+def test_a_size_that_no_picture_has_is_refused(small_model, size):
+    with pytest.raises(ptinv.InputError):
+        ptinv.generate(small_model, PROMPT, size=size)
 
 
 # Found without reading the source
@@ -528,3 +596,23 @@ def test_it_works_in_threads(small_model, picture, expected):
     for thread in threads:
         thread.join()
     assert same(made[0], expected) and same(made[1], expected)
+
+
+def test_a_tokenizer_is_shared_by_threads(small_model):
+    """Long prompts are cut without a state of the tokenizer's that another thread would change."""
+    long, wrong = "car " * 120, []
+    expected = alignment(small_model.tokenizer, long, "a red car", "refine")
+
+    def work():
+        for _ in range(20):
+            made = alignment(small_model.tokenizer, long, "a red car", "refine")
+            words = words_of(small_model.tokenizer, long)
+            if len(words) != 120 or not torch.equal(made, expected):
+                wrong.append(len(words))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []

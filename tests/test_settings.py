@@ -37,7 +37,7 @@ def test_every_setting_has_a_meaning_a_group_and_a_check():
 def test_an_inversion_depends_on_the_settings_of_its_group():
     names = set(names_of(INVERSION))
     assert len(OF_AN_INVERSION) == len(names) and set(OF_AN_INVERSION) == names
-    assert set(OF_GENERATING) < names
+    assert set(OF_GENERATING) - {"reweight", "sampler"} < names
     kept = of_an_inversion(Settings(steps=7, source="a car", negative="blur", guidance_gate=0.5))
     assert tuple(kept) == OF_AN_INVERSION and kept["steps"] == 7 and kept["source"] == "a car"
 

@@ -101,7 +101,7 @@ def test_steps_are_refused_at_the_call(small_model, picture, unet_calls, options
 
 def test_a_result_holds_what_is_known_of_an_edit(small_model, picture, inversion):
     result = ptinv.result(small_model, picture, PROMPT, eta=0.5, **STEPS)
-    assert (result.settings.eta, result.settings.steps) == (0.5, 4)
+    assert (result.request.settings.eta, result.request.settings.steps) == (0.5, 4)
     assert result.latent.shape == (1, 4, *small_model.latent_size(picture.size))
     assert result.mask.shape == (1, 1, *result.latent.shape[2:])
     assert result.losses.shape == (3, 1) and torch.equal(result.losses, inversion.losses)

@@ -46,7 +46,7 @@ def invert(args: Namespace) -> None:
     output = files.check_output(args.output, [SUFFIX])
     if args.prompt is not None:
         check_prompt(args.prompt, "what the picture should become, or leave it out")
-    method = args.method or "pti"
+    method = "pti" if args.method is None else args.method
     request = api.request_inversion(args.picture, args.prompt, method, **_settings(args))
     _, inversion = api.begin(_load(args), request, _progress(args))
     inversion.save(output)
@@ -67,6 +67,10 @@ def again(args: Namespace) -> None:
         raise InputError(f"{output} exists already; name the output with -o")
     output = _output(args, output)
     given = vars(recipe.settings) | _same_mask(args, recipe.mask_hash)
+    if recipe.mask_hash and "file" not in (given["mask_from"] or ""):
+        del given["mask_from"]
+    if recipe.command == "reconstruct":
+        del given["eta"]  # it is always 0
     verb = api.request_edit if recipe.command == "edit" else api.request_reconstruction
     request = verb(args.picture, recipe.prompt, recipe.method, **given)
     model = _load(args, recipe.made_with["device"], recipe.made_with["dtype"])
@@ -120,7 +124,8 @@ def methods(args: Namespace) -> None:
         print(f"{name}\n    {method.title}\n    from {stages}{needs}")
         if method.defaults:
             print(f"    {spelt(method.defaults)}")
-    usual = {n: v for n, v in vars(Settings()).items() if isinstance(v, int | float | str) and v}
+    usual = {n: v for n, v in vars(Settings()).items() if v and isinstance(v, int | float | str)}
+    del usual["mask"]
     print(f"the other defaults\n    {spelt(usual)}")
 
 
@@ -151,7 +156,7 @@ def _same_mask(args: Namespace, mask_hash: str) -> dict[str, Any]:
 def _output(args: Namespace, path: str | Path, other: Path | None = None) -> Path:
     """A path to save a picture at, checked, also against the files that the command reads and the
     other output, if there is one."""
-    if Path(path) == other:
+    if other and Path(path).resolve() == other.resolve():
         raise InputError("both pictures would go to one file; name another for one of them")
     inputs = [getattr(args, name, None) for name in ("picture", "edited", "mask")]
     return files.check_output(path, pictures.FORMATS, filter(None, inputs))
@@ -160,11 +165,6 @@ def _output(args: Namespace, path: str | Path, other: Path | None = None) -> Pat
 def _settings(args: Namespace) -> dict[str, Any]:
     """The settings that were given, as Python takes them."""
     given = {name: getattr(args, name) for name in NAMES if name in args}
-    if given.get("mask") is not None and "file" not in given.get("mask_from", "file"):
-        raise InputError(
-            "--mask-from leaves out the file that --mask gives; "
-            "join it, as in attention*file, or leave one of them out"
-        )
     return given | {n: dict(given[n]) for n in ("reweight", "cross_replace") if n in given}
 
 

@@ -35,7 +35,7 @@ class Place:
 class Control:
     """An edit's access to attention, `unet(…, control=…)`, made for one call and so for its rows:
     with guidance the ∅ rows of the batch come first, then a row for each branch. This one changes
-    nothing; those that do override a method or two."""
+    nothing; one that changes probabilities overrides `wants`, too."""
 
     def inputs(self, q: Tensor, k: Tensor, v: Tensor, place: Place) -> QKV:
         """Takes any layer's queries (b, h, p, d), keys and values (b, h, n, d), and returns those

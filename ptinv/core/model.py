@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -87,14 +87,8 @@ class StableDiffusion:
             mean, _ = self.vae.encode(torch.cat(list(map(to_tensor, fitted))).to(self.device))
         return mean.float() * self.latent_scale
 
-    @overload
-    def decode(self, z0: Tensor) -> Image.Image: ...
-
-    @overload
-    def decode(self, z0: Sequence[Tensor]) -> list[Image.Image]: ...
-
     @torch.no_grad()
-    def decode(self, z0):
+    def decode(self, z0: Tensor | Sequence[Tensor]) -> Any:
         """DEC: z_0 (1, c, h, w) -> a picture; a list of them, or a batch of several, -> a list.
 
         Raises FloatingPointError if z_0 is not finite.

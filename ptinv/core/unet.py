@@ -155,8 +155,7 @@ class Block(nn.Module):
         self.resnets = nn.ModuleList(
             ResnetBlock(cin, cout, config.groups, 1e-5, time_channels) for cin, cout in widths
         )
-        attending = widths if config.attends[level] else []
-        attending = widths[:1] if part == "mid" else attending
+        attending = widths[:1] if part == "mid" else widths if config.attends[level] else []
         self.attentions = nn.ModuleList(
             SpatialTransformer(cout, part, level, config) for _, cout in attending
         )

@@ -1,1 +1,1 @@
-"""Every method is a row: `table.py` is the table, the other files are what its cells hold."""
+"""The methods: `table.py` has a row for each, the other files are what its cells hold."""

@@ -64,7 +64,7 @@ class AttentionStore:
         return record
 
     def maps(self, branch: str = "target") -> Tensor:
-        """(b, 77, h, w): summed over steps, layers and heads; a row a row of the branch."""
+        """(b, 77, h, w): summed over steps, layers and heads; b: the branch's rows."""
         return sum(record.total[rows_of(branch, rows)] for record, rows in self.calls)
 
 

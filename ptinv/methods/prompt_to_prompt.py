@@ -146,8 +146,8 @@ def alignment(tokenizer: Tokenizer, source: str, target: str, align: Align = "au
     old, new = (read(tokenizer, text) for text in (source, target))
     if align == "replace" or (align == "auto" and word_count(old) == word_count(new)):
         return replacement(old, new)
-    tokens = tokenizer.clip([source, target], truncation=True, max_length=LENGTH)
-    return refinement(*tokens["input_ids"])
+    ids = tokenizer.ids([source, target]).tolist()
+    return refinement(*(row[: row.index(row[-1]) + 1] for row in ids))  # without the padding
 
 
 def cross_attention(mapper: Tensor, gates: Tensor, words: Tensor, steps: int) -> ControlAt:

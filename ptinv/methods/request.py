@@ -15,17 +15,25 @@ from PIL import Image
 from ..core.sampling import Branches
 from ..errors import Doubt, InputError, PictureError, remark
 from ..options import Picture
-from ..settings import ATTENTION, OF_AN_INVERSION, Settings, check_names, check_prompt, names_of
+from ..settings import (
+    ATTENTION,
+    EDIT,
+    OF_AN_INVERSION,
+    Settings,
+    check_names,
+    check_prompt,
+    names_of,
+)
 from ..storage.inversion import Inversion, is_inversion
 from ..storage.pictures import checked, open_picture
 from .masks import check_mask
 from .stages import NOISE_MAPS
-from .table import METHODS, Method, find, name_of
+from .table import METHODS, OF_SOME, PAIRED, Method, find, name_of
 
 # other names that `reconstruct` takes: sampling without a tuning, and a mere round trip
 SAMPLERS = {name: replace(METHODS["ddim-global"], title=name) for name in ("ddim", "vae")}
 # options that `generate` has a use for only where the picture is an edit of another
-OF_AN_EDIT = [*(name for name in names_of(ATTENTION) if name != "reweight"), "mask", "mask_from"]
+OF_AN_EDIT = set(names_of(ATTENTION) + names_of(EDIT)) - OF_SOME - {"reweight"} | {*PAIRED}
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,15 +61,15 @@ def opened(picture: Picture | Inversion) -> Image.Image | Inversion:
         return picture
     if isinstance(picture, str | PathLike):
         return Inversion.load(picture) if is_inversion(picture) else open_picture(picture)
-    if isinstance(picture, np.ndarray):
-        channels = picture.shape[2:]
-        if picture.dtype != np.uint8 or picture.ndim < 2 or channels not in ((), (3,), (4,)):
-            wanted = "uint8, (h, w), (h, w, 3) or (h, w, 4)"
-            raise PictureError(f"an array must be {wanted}, not {picture.dtype} {picture.shape}")
-        picture = Image.fromarray(picture)
+    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8:
+        if picture.ndim == 2 or picture.shape[2:] in ((3,), (4,)):
+            picture = Image.fromarray(picture)
     if not isinstance(picture, Image.Image):
-        kinds = "a PIL image, a path, an array or an inversion"
-        raise PictureError(f"a picture must be {kinds}, not {type(picture).__name__}")
+        kinds = "a PIL image, a path, an inversion or uint8 (h, w), (h, w, 3) or (h, w, 4)"
+        given = type(picture).__name__
+        if isinstance(picture, np.ndarray):
+            given += f" of {picture.dtype} {picture.shape}"
+        raise PictureError(f"a picture must be {kinds}, not {given}")
     return checked(picture)
 
 
@@ -71,7 +79,7 @@ def request_edit(
     """An edit. Raises InputError, among all else for an empty prompt."""
     check_prompt(prompt, "what the picture should become")
     picture = opened(picture)
-    method = find(method or method_of(picture))
+    method = find(method_of(picture) if method is None else method)
     settings = settings_for(picture, method, prompt, **_read(options))
     return _request("edit", picture, prompt, method, settings, options)
 
@@ -90,21 +98,20 @@ def request_reconstruction(
     source text, too, and ω is the same both ways. Raises InputError.
     """
     picture = opened(picture)
-    method = find(method or method_of(picture), METHODS | SAMPLERS)
+    method = find(method_of(picture) if method is None else method, METHODS | SAMPLERS)
     if prompt is None and isinstance(picture, Inversion):
         prompt = picture.settings["source" if method.needs_source else "prompt"]
-    if prompt is None:
-        prompt = ""
+    prompt = "" if prompt is None else prompt
     check_prompt(prompt)
     given = _read(options)
     options = ({} if "mask_from" in given else {"mask": None}) | given | {"eta": 0.0}
-    if method.needs_source and prompt:
+    if method.needs_source or method.extra is NOISE_MAPS:
+        prompt = prompt or options.get("source") or ""
         if options.get("source", prompt) != prompt:
             raise InputError("source and prompt both say what the picture shows; give one of them")
-        options["source"] = prompt
+        options |= {"source": prompt} if prompt else {}
     if method.extra is NOISE_MAPS:
-        guidance = method.settings(**options).guidance
-        options = {"source": prompt or None, "inversion_guidance": guidance} | options
+        options = {"inversion_guidance": method.settings(**options).guidance} | options
     settings = settings_for(picture, method, prompt, **options)
     request = _request("reconstruct", picture, prompt, method, settings, given, ["eta"])
     return replace(request, branches=method.branches[:1])
@@ -129,13 +136,13 @@ def request_inversion(
 def request_generation(prompt: str, **options) -> Request:
     """A picture from noise; with a source, an edit of that prompt's picture. Raises InputError."""
     source = options.get("source")
-    for name in () if source else OF_AN_EDIT:
-        if options.get(name) is not None:
+    for name in () if source else sorted(OF_AN_EDIT & options.keys()):
+        if options[name] is not None:
             raise InputError(f"{name} is for an edit of another prompt's picture; give a source")
     method = METHODS["p2p" if source else "ddim-global"]
     settings = method.settings(**_read(options) | {"encode_ratio": 1.0})
     check_prompt(prompt)
-    unused = "encode_ratio", "inversion_guidance"
+    unused = "encode_ratio", "inversion_guidance", "paste_back", "reuse_tuning"
     return _request("generate", None, prompt, method, settings, options, unused)
 
 
@@ -150,24 +157,33 @@ def _request(
 ) -> Request:
     """What is left to check: the mask's size, and whether all that was given changes something, in
     the method and in what is `unused` here."""
-    ignored = method.ignored.union(unused)
-    idle = [name for name in given if name in ignored and given[name] != method.own(name)]
-    if idle:
-        name = name_of(method, METHODS | SAMPLERS) or method.title
-        remark(f"{', '.join(idle)} will change nothing: {name} does not use it", Doubt)
     inversion = picture if isinstance(picture, Inversion) else None
     image = inversion.picture if inversion else picture
     if isinstance(settings.mask, Image.Image):
         check_mask(settings.mask, image and image.size)
-    return Request(command, method, image, inversion, prompt, settings, method.branches)
+    request = Request(command, method, image, inversion, prompt, settings, method.branches)
+    ignored = method.ignored.union(unused)
+    idle = [name for name in given if name in ignored and given[name] != method.own(name)]
+    if idle:
+        them = "it" if len(idle) == 1 else "them"
+        by = f"{command} by {request.name} does not use {them}"
+        remark(f"{', '.join(idle)} will change nothing: {by}", Doubt)
+    return request
 
 
 def _read(options: dict[str, Any]) -> dict[str, Any]:
-    """The options, with a mask opened. TypeError for a name that is no option's."""
+    """The options, with a mask opened. TypeError for a name that is no option's, InputError for
+    a mask that the expression leaves out."""
     check_names(options)
     mask = options.get("mask")
-    read = mask is None or isinstance(mask, str) and mask == "auto"
-    return options if read else options | {"mask": opened(mask)}
+    if mask is None or isinstance(mask, str) and mask == "auto":
+        return options
+    if "file" not in (options.get("mask_from") or "file"):
+        raise InputError(
+            "mask_from leaves out the file that mask gives; join it, as in attention*file, or "
+            "leave one of them out"
+        )
+    return options | {"mask": opened(mask)}
 
 
 def method_of(picture: Image.Image | Inversion) -> str | Method:
@@ -192,12 +208,9 @@ def made_alike(inversion: Inversion, method: Method) -> bool:
 def settings_for(
     picture: Picture | Inversion, method: str | Method, prompt: str | None = None, **options
 ) -> Settings:
-    """The given options over the method's defaults; an inversion's own settings come in between.
-
-    Those are what its trajectory was made with and, if the same stage made the rest, how.
-    prompt: the wanted picture's, if that is known; else the inversion's own.
-    Raises InputError for settings out of range, and where the inversion was made with others.
-    """
+    """The given options over the method's defaults; in between, what an inversion's trajectory was
+    made with and, if the same stage made the rest, how. prompt: the wanted picture's, if that is
+    known. Raises InputError for settings out of range, and those of another trajectory."""
     method = find(method)
     if not isinstance(picture, Inversion):
         settings = method.settings(**options)
@@ -228,9 +241,10 @@ def _kept(inversion: Inversion, method: Method) -> dict[str, Any]:
         )
     key = method.trajectory.key(inversion.made_by, inversion.settings["prompt"])
     names = {name for name, value in key.items() if value != ""}
-    alike = method.extra and extra == method.extra.title
+    alike = extra == method.stages[1]
     if alike:
-        names |= {name for name in method.extra.uses if usual.own(name) == method.own(name)}
+        uses = method.extra.uses if method.extra else OF_AN_INVERSION
+        names |= {name for name in uses if name != "source" and usual.own(name) == method.own(name)}
     if method.needs_source or alike and not usual.needs_source:
         names.add("source")
     stored = vars(inversion.made_by)

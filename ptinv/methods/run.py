@@ -11,7 +11,7 @@ from ..core import ddim
 from ..core.model import StableDiffusion
 from ..core.pti import blend
 from ..core.sampling import After, Condition, Step, sample
-from ..errors import Doubt, Remark, remark
+from ..errors import Doubt, InputError, Remark, remark
 from ..settings import of_an_inversion
 from ..storage.inversion import Inversion, pixels_of
 from ..storage.provenance import made_with
@@ -30,12 +30,14 @@ def prepare(model: StableDiffusion, request: Request) -> Edit:
     InputError for a word that is not in its text, and texts that cannot be paired."""
     settings, stored, image = request.settings, request.inversion, request.image
     prompt, source = request.prompt or "", settings.source or ""
+    if not isinstance(model, StableDiffusion):
+        raise TypeError(f"the model must be what ptinv.load returns, not {type(model).__name__}")
     embed = cache(model.embed)  # most of the texts are empty
     if stored:
         stored.check_fits(model)
-    for text in (prompt, source):
+    for text in (prompt, source, settings.negative):
         warn_of_words(model, text)
-    trained = (model.unet.config.trained_size,) * 2
+    trained, rows = (model.unet.config.trained_size,) * 2, (*request.branches[:-1], "target")
     edit = Edit(
         model,
         prompt,
@@ -48,7 +50,7 @@ def prepare(model: StableDiffusion, request: Request) -> Edit:
         null=embed(settings.negative),
         target=embed(prompt),
         source=embed(source),
-        words=choose_words(model.tokenizer, prompt, settings, request.branches),
+        words=choose_words(model.tokenizer, prompt, settings, rows),
     )
     edit = replace(edit, controls=tuple(request.method.control(edit)))
     if about := edit.words.about:
@@ -71,6 +73,11 @@ def begin(
         inversion = Inversion(pixels, trajectory, record, made_with=by)
     if method.extra and not _serves(inversion, request):
         extras = method.extra.make(_with_tensors(edit, inversion), progress)
+        for name, t in extras.items():
+            if t.dtype != torch.float32 or t.ndim < 2 or len(t) != len(edit.schedule):
+                raise InputError(
+                    f"{name} must be float32 (T', 1, …), not {t.dtype} {list(t.shape)}"
+                )
         inversion = replace(inversion, settings=record, extras=extras)
     return _with_tensors(edit, inversion), inversion
 
@@ -118,7 +125,7 @@ def steps_of(
         guide=method.guide(edit),
         advance=method.advance(edit),
         after=[after_step(method, edit, store)],
-        branches=edit.branches,
+        branches=(*edit.branches[:-1], "target"),  # also for a source that is sampled alone
     )
 
 

@@ -67,10 +67,10 @@ def inversion_text(settings: Settings, prompt: str | None) -> str:
     return text
 
 
-def tuning_text(settings: Settings, prompt: str | None) -> str:
-    """The text at whose embedding c_T' starts."""
-    texts = {"target": prompt, "null": settings.negative, "source": settings.source}
-    return texts[settings.init_embedding] or ""
+def tuning_text(settings: Settings, prompt: str | None) -> dict[str, str]:
+    """The text at whose embedding c_T' starts, by the option that gives it."""
+    texts = {"target": {"prompt": prompt or ""}, "source": {"source": settings.source or ""}}
+    return texts.get(settings.init_embedding, {})  # ∅ is among the settings
 
 
 def silent(loop: Iterable, label: str) -> Iterable:
@@ -99,11 +99,8 @@ class Stage:
             raise ValueError(f"a stage cannot use {', '.join(sorted(unknown))}")
 
     def key(self, settings: Settings, prompt: str | None) -> dict[str, Any]:
-        """Everything that decides how the tensors come out, by the option that a user gives.
-
-        prompt: None where an inversion was made without one. Raises InputError where the stage
-        needs a text that is not given.
-        """
+        """Everything that decides how the tensors come out, by the option that a user gives. Raises
+        InputError where a text that it needs is not given. prompt: None without one."""
         values = {name: getattr(settings, name) for name in self.uses}
         return values | self.text(settings, prompt)
 
@@ -143,7 +140,7 @@ TUNED = Stage(
     "tune c_t",
     (*TUNING, *GUIDANCE, "init_embedding"),
     lambda e, p: _tuned(e, p, "cond", getattr(e, e.settings.init_embedding), e.null),
-    text=lambda settings, prompt: {"prompt": tuning_text(settings, prompt)},
+    text=tuning_text,
 )
 NULL_TUNED = Stage(
     "tune ∅_t", (*TUNING, *GUIDANCE, "source"), lambda e, p: _tuned(e, p, "null", e.null, e.source)

@@ -107,6 +107,8 @@ def choose_words(
     factors = torch.ones(LENGTH, dtype=torch.float32, device="cpu")
     for word, factor in settings.reweight.items():
         factors[at(word)] = factor
+    if settings.focus:
+        at(settings.focus)  # also where nothing is masked, a word must be in its text
     if masked and settings.subtract:
         for branch in branches:
             with suppress(InputError):  # if the words are in no branch's text, the prompt is named

@@ -99,7 +99,7 @@ class Inversion:
 
     def check_fits(self, model: StableDiffusion) -> None:
         """Raises InputError if it was made with another model, or its shapes are not the model's.
-        Logs what else its last bits depend on and is not the same any more."""
+        Doubts what else its last bits depend on and is not the same any more."""
         check_same("the inversion", self.made_with, model)
         config = model.unet.config
         latent = (config.latent_channels, *model.latent_size(self.picture.size))

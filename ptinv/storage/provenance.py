@@ -106,7 +106,7 @@ def check_recorded(recorded: dict[str, Any]) -> None:
 
 
 def check_same(what: str, recorded: dict[str, Any], model: StableDiffusion) -> None:
-    """Refuses another model, by its hash, with InputError; logs whatever else is not the same. A
+    """Refuses another model, by its hash, with InputError; doubts whatever else is not the same. A
     record may carry the sha256 of the checkpoint's whole files instead; then these are read."""
     now = made_with(model)
     if not recorded["model_hash"].startswith(TENSORS):
@@ -135,7 +135,7 @@ class Recipe:
     command: str  # edit, reconstruct or generate
     prompt: str
     method: str
-    settings: Settings  # as read, without the mask that was given, if one was
+    settings: Settings  # as read, with an empty mask in the place of a given one
     made_with: dict[str, Any]
     picture_hash: str = ""  # of what was edited
     mask_hash: str = ""  # as read: of the mask that was given
@@ -170,7 +170,8 @@ class Recipe:
             recorded = {name: kind(text[name]) for name, kind in KINDS.items()}
             settings = json.loads(text["settings"])
             by_hash = str(settings.get("mask")).startswith(MASK)
-            mask_hash = settings.pop("mask").removeprefix(MASK) if by_hash else ""
+            mask_hash = settings["mask"].removeprefix(MASK) if by_hash else ""
+            settings |= {"mask": Image.new("L", (1, 1))} if by_hash else {}
             settings = Settings(**settings, seed=int(text["seed"]))
             if text["command"] not in ("edit", "reconstruct", "generate"):
                 raise InputError(f"the command is {text['command']!r}")

@@ -152,7 +152,14 @@ def test_a_png_says_in_text_how_it_was_made(small_model):
     assert ptinv_("generate", prompt, *STEPS, "--seed", "6", "-o", "b.png") == 0
     said = text("b.png")
     assert (said["command"], said["prompt"], said["seed"]) == ("generate", prompt, "6")
-    generating = {"steps": 3, "guidance": 7.5, "guidance_gate": [0.0, 1.0], "negative": ""}
+    generating = {
+        "steps": 3,
+        "guidance": 7.5,
+        "guidance_gate": [0.0, 1.0],
+        "negative": "",
+        "reweight": {},
+        "sampler": "ddim",
+    }
     assert json.loads(said["settings"]) == generating
     assert said["model_hash"] == model_hash(small_model)
 
@@ -169,9 +176,19 @@ def test_an_edit_with_a_mask_asks_for_it_and_checks_it(here, capsys):
     Image.open("mask.png").save("copy.bmp")
     assert ptinv_(*again, "--mask", "copy.bmp") == 0
     assert pixels("a.png") == pixels("b.png")
+    joined = [*mask, "--mask-from", "file*attention"]
+    assert ptinv_("edit", "picture.png", PROMPT, *STEPS, *joined, "-o", "d.png") == 0
+    assert ptinv_("again", "d.png", "picture.png", *mask) == 0
+    assert pixels("d.png") == pixels("d-again.png")
     assert ptinv_("edit", "picture.png", PROMPT, *STEPS, "-o", "c.png") == 0
     capsys.readouterr()
     assert "leave --mask out" in refused(capsys, "again", "c.png", "picture.png", *mask)
+
+
+def test_a_reconstruction_made_again_is_not_doubted(capsys):
+    assert ptinv_("reconstruct", "picture.png", PROMPT, *STEPS, "-o", "a.png") == 0
+    assert ptinv_("again", "a.png", "picture.png") == 0
+    assert not any("change nothing" in remark for remark in remarks(capsys))
 
 
 def test_an_edit_with_a_kept_tuning_is_made_again_from_the_inversion(stored, capsys):

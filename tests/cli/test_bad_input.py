@@ -187,7 +187,8 @@ def test_two_pictures_do_not_go_to_one_file(capsys):
     for flags in (["--show-source", "a.png"], ["--show-source", "./a.png"]):
         said = answer(capsys, *GENERATE, "--source", "a car", *flags, "-o", "a.png")
         assert "name another" in said
-    assert "name another" in answer(capsys, *EDIT, "--show-mask", "a.png", "-o", "a.png")
+    for spelt in ("a.png", "./a.png", "../" + Path.cwd().name + "/a.png"):
+        assert "name another" in answer(capsys, *EDIT, "--show-mask", spelt, "-o", "a.png")
 
 
 # Pictures

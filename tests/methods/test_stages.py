@@ -200,6 +200,6 @@ def test_a_guided_inversion_needs_a_text_and_an_unguided_one_does_not(prompt):
 @pytest.mark.parametrize("prompt", [None, ""])
 def test_without_a_prompt_the_tuning_starts_at_the_empty_text(prompt):
     assert stages.TUNED.key(Settings(), prompt)["prompt"] == ""
-    assert stages.TUNED.key(Settings(init_embedding="null"), PROMPT)["prompt"] == ""
+    assert "prompt" not in stages.TUNED.key(Settings(init_embedding="null"), PROMPT)
     of_source = Settings(init_embedding="source", source=SOURCE)
-    assert stages.TUNED.key(of_source, PROMPT)["prompt"] == SOURCE
+    assert stages.TUNED.key(of_source, PROMPT)["source"] == SOURCE
