@@ -96,7 +96,7 @@ def _serves(inversion: Inversion, request: Request) -> bool:
     if made_alike(inversion, request.method):
         was = extra.key(inversion.made_by, inversion.settings["prompt"])
         now = extra.key(settings, prompt)
-        differ = [name for name, value in now.items() if was[name] != value]
+        differ = [name for name, value in now.items() if was.get(name) != value]
         if not differ:
             return True
         remark(f"the inversion has another {', '.join(differ)}: again, {extra.title}")

@@ -4,7 +4,7 @@ Every method needs a trajectory z*_0 … z*_T'. Besides DDIM inversion, noise ma
 it forgets the picture, and sampled back becomes another one that shares its broad strokes, of which
 SDEdit (arXiv 2108.01073) makes a virtue. Some methods need more: tuned embeddings, or residuals,
 what a step from the trajectory misses it by: r_k = z*_{k-1} - step(z*_k). Sampling that adds r_k
-after each step returns to z*_0 to rounding, whatever guides it:
+after each step returns to z*_0, whatever guides it, but for rounding, which grows with ω:
 
     edit-friendly DDPM inversion (arXiv 2304.06140)   the trajectory is noised with independent
         noises and the step is the mean of the ancestral one; r_k = σ_k z_k is the noise map, and

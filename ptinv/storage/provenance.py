@@ -32,7 +32,7 @@ PIECES, PIECE = 4, 1024  # how much of each tensor is hashed: so many pieces of 
 
 
 def model_hash(model: StableDiffusion) -> str:
-    """The sha256 of a model's tensors, "tensors:" and 64 hexadecimal digits: of the files as
+    """The sha256 of a sample of a model's tensors, "tensors:" and 64 digits: of the files as
     `ptinv.load` found them, so the same on any device, in any precision, and wherever the files are
     now; or of the tensors in use, if they were changed. It takes 25 ms for Stable Diffusion v1."""
     of_files, as_loaded = model.digests
