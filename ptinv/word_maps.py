@@ -141,8 +141,7 @@ def attention_maps(
 
 
 def count_steps(picture: Image.Image | Inversion, **options) -> int:
-    """T' of a picture's maps. Raises InputError for settings out of range or not an inversion's
-    own."""
+    """T' of a picture's maps. Raises InputError for settings out of range or not an inversion's."""
     method = method_of(picture) if isinstance(picture, Inversion) else METHOD
     settings = settings_for(picture, method, **{**options, "mask": None, "paste_back": False})
     return len(schedule(settings.steps, settings.encode_ratio))

@@ -334,6 +334,8 @@ def test_a_picture_is_an_image_a_path_or_an_array(small_model, picture, tmp_path
     forms = [picture, path, str(path), np.asarray(picture)]
     edits = [ptinv.edit(small_model, form, PROMPT, "ddim-global", steps=1) for form in forms]
     assert all(same(edits[0], other) for other in edits)
+    latents = [small_model.encode(form) for form in forms]
+    assert all(torch.equal(latents[0], other) for other in latents)
 
 
 def test_a_mask_is_too(small_model, picture, tmp_path):

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from PIL import Image
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from .attention import Control
-from .pictures import fit, resize, to_picture, to_rgb, to_tensor
+from .pictures import Given, fit, resize, to_picture, to_rgb, to_tensor
 from .text import TextEncoder, Tokenizer
 from .unet import UNet, UNetConfig
 from .vae import VAE, VAEConfig
@@ -78,10 +77,9 @@ class StableDiffusion:
             return self.text_encoder(self.tokenizer.ids(prompts).to(self.device)).float()
 
     @torch.no_grad()
-    def encode(self, picture: Image.Image | Sequence[Image.Image]) -> Tensor:
-        """ENC: a picture of any size, or several of one -> z_0 (b, c, h, w), the posterior's scaled
-        mean."""
-        several = [picture] if isinstance(picture, Image.Image) else picture
+    def encode(self, picture: Given | Sequence[Given]) -> Tensor:
+        """ENC: a picture of any size, or several of one -> z_0 (b, c, h, w), the posterior mean."""
+        several = picture if isinstance(picture, list | tuple) else [picture]
         fitted = [resize(rgb, self.picture_size(rgb.size)) for rgb in map(to_rgb, several)]
         with self.autocast():
             mean, _ = self.vae.encode(torch.cat(list(map(to_tensor, fitted))).to(self.device))

@@ -4,6 +4,7 @@ A picture is an RGB PIL image outside the model, a float32 tensor (1, 3, H, W) i
 """
 
 import math
+from os import PathLike
 
 import numpy as np
 import torch
@@ -13,14 +14,18 @@ from torch import Tensor
 
 from ..errors import PictureError, not_finite
 
+Given = Image.Image | str | PathLike[str] | np.ndarray  # an array is uint8, (h, w[, 3 or 4])
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """A plain RGB image of any PIL image: upright by its EXIF, transparency over white.
+
+def to_rgb(image: Given) -> Image.Image:
+    """A plain RGB image of any picture: upright by its EXIF, transparency over white.
 
     Grey of more than 8 bits is scaled to 8: modes I;16 from 0 … 65535, and also I and F if any
     value is over 255 (their range is not recorded). Colour profiles and metadata are dropped. An
     image that is plain already is returned as it is. Raises PictureError for grey out of range.
     """
+    if not isinstance(image, Image.Image):
+        image = Image.fromarray(image) if isinstance(image, np.ndarray) else Image.open(image)
     plain = type(image) is Image.Image and image.mode == "RGB"  # a subclass is not read yet
     if plain and not image.info and not image.getexif():
         return image

@@ -155,8 +155,7 @@ def _request(
     given: dict[str, Any],
     unused: Collection[str] = (),
 ) -> Request:
-    """What is left to check: the mask's size, and whether all that was given changes something, in
-    the method and in what is `unused` here."""
+    """Checks the mask's size; doubts what changes nothing, in the method or here (`unused`)."""
     inversion = picture if isinstance(picture, Inversion) else None
     image = inversion.picture if inversion else picture
     if isinstance(settings.mask, Image.Image):
@@ -172,8 +171,7 @@ def _request(
 
 
 def _read(options: dict[str, Any]) -> dict[str, Any]:
-    """The options, with a mask opened. TypeError for a name that is no option's, InputError for
-    a mask that the expression leaves out."""
+    """The options, with a mask opened. TypeError for a name that is none's; InputError as below."""
     check_names(options)
     mask = options.get("mask")
     if mask is None or isinstance(mask, str) and mask == "auto":
