@@ -40,7 +40,8 @@ from .storage.provenance import Recipe, fingerprint, made_with
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from .options import Options, Picture
+    from .core.pictures import Picture
+    from .options import Options
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,14 +80,17 @@ class Result:
 
 
 def record_of(model: StableDiffusion, request: Request) -> dict[str, str]:
-    """How a picture is made, as texts by name; a PNG can carry them."""
+    """Record of how a picture is made, as texts by name; a PNG can carry them."""
     name = "generate" if request.command == "generate" else request.name
-    if request.inversion and request.settings.reuse_tuning:  # made of more than pixels
-        made_of = request.inversion.digest
-    else:
-        made_of = fingerprint(request.image) if request.image else ""
-    how = request.prompt or "", name, request.settings, made_with(model), made_of
+    how = request.prompt or "", name, request.settings, made_with(model), input_hash(request)
     return Recipe(request.command, *how).chunks()
+
+
+def input_hash(request: Request) -> str:
+    """Hash of what a picture is made of: with a stored tuning, that is more than pixels."""
+    if request.inversion and request.settings.reuse_tuning:
+        return request.inversion.digest
+    return fingerprint(request.image) if request.image else ""
 
 
 def invert(

@@ -20,7 +20,7 @@ class PictureError(InputError):
 
 
 class Remark(UserWarning):
-    """What was decided where nothing was said: the words that an edit is about, say."""
+    """Note of what was decided where nothing was said, such as the words that an edit is about."""
 
 
 class Doubt(Remark):

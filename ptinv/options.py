@@ -1,18 +1,13 @@
 """The verbs' options for editors and type checkers: the fields of `Settings`, none required."""
 
-from os import PathLike
 from typing import Literal, TypedDict
 
-import numpy as np
-from PIL import Image
-
+from .core.pictures import Picture
 from .settings import Align, Gate, Measure, Norm, Sampler, Start, WordGates
-
-Picture = Image.Image | str | PathLike[str] | np.ndarray  # what `methods.request.opened` takes
 
 
 class Options(TypedDict, total=False):
-    """What `edit` and the other verbs take by name; see `help(ptinv.Settings)`."""
+    """Options of `edit` and the other verbs, by name; see `help(ptinv.Settings)`."""
 
     steps: int
     encode_ratio: float

@@ -212,8 +212,7 @@ class Settings:
             raise InputError("paste_back needs a mask, and nothing masks this edit; give a mask")
 
     def __repr__(self) -> str:
-        usual = vars(Settings())
-        other = (f"{name}={value!r}" for name, value in vars(self).items() if value != usual[name])
+        other = (f"{n}={value!r}" for n, value in vars(self).items() if value != DEFAULTS[n])
         return f"Settings({', '.join(other)})"
 
     def __hash__(self) -> int:  # the dict and the picture among the fields have none
@@ -241,7 +240,8 @@ def names_of(group: str) -> tuple[str, ...]:
     return tuple(f.name for f in fields(Settings) if f.metadata["group"] == group)
 
 
-NAMES = tuple(f.name for f in fields(Settings))
+DEFAULTS = vars(Settings())
+NAMES = tuple(DEFAULTS)
 OF_GENERATING = ("steps", "guidance", "guidance_gate", "negative", "reweight", "sampler", "seed")
 # the group INVERSION in the order in which a stored inversion holds it, these first
 FIRST = ("steps", "encode_ratio", "inversion_guidance", "seed", "source")
@@ -258,8 +258,8 @@ ELSEWHERE = dict(
 
 def of_an_inversion(settings: Settings) -> dict[str, Any]:
     """The settings that an inversion's tensors can depend on, by name."""
-    values, usual = vars(settings), vars(Settings())
-    return {n: values[n] for n in OF_AN_INVERSION if n not in LATER or values[n] != usual[n]}
+    values = vars(settings)
+    return {n: values[n] for n in OF_AN_INVERSION if n not in LATER or values[n] != DEFAULTS[n]}
 
 
 def check_names(options: Iterable[str]) -> None:
@@ -275,9 +275,9 @@ def check_names(options: Iterable[str]) -> None:
 
 def described(names: Iterable[str]) -> str:
     """Settings for a docstring: each with its default, range or choices, and meaning."""
-    about, usual = {f.name: f.metadata for f in fields(Settings)}, vars(Settings())
+    about = {f.name: f.metadata for f in fields(Settings)}
     return "\n".join(
-        f"    {name} = {usual[name]!r}{about[name]['limits']}: {about[name]['meaning']}"
+        f"    {name} = {DEFAULTS[name]!r}{about[name]['limits']}: {about[name]['meaning']}"
         for name in names
     )
 

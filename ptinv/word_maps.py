@@ -16,13 +16,13 @@ from torch import Tensor
 from .api import invert
 from .core.ddim import schedule
 from .core.model import StableDiffusion
+from .core.pictures import Picture
 from .core.unet import UNetConfig
 from .errors import InputError, not_finite
 from .methods.controls import Chain, Record
 from .methods.request import method_of, opened, settings_for
 from .methods.stages import Progress, silent
 from .methods.words import Word, read, warn_of_words
-from .options import Picture
 from .settings import check_prompt
 from .sheet import Row, Tile, draw_sheet
 from .storage.inversion import Inversion

@@ -1,4 +1,4 @@
-"""Records of how a picture was made, as a PNG's text chunks, with something wrong in them."""
+"""Records of how a picture was made, as a PNG's text chunks, right and with something wrong."""
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -35,3 +35,12 @@ DAMAGED = [  # what is changed, and why it is refused
     ({"Software": None}, "doesn't say how it was made"),
     ({"Software": "Gimp"}, "doesn't say how it was made"),
 ]
+
+GENERATED = {  # the settings in the record of a picture that was generated in 3 steps
+    "steps": 3,
+    "guidance": 7.5,
+    "guidance_gate": [0.0, 1.0],
+    "negative": "",
+    "reweight": {},
+    "sampler": "ddim",
+}

@@ -25,7 +25,7 @@ from ..methods.stages import Progress
 from ..methods.table import METHODS
 from ..methods.words import Word, read
 from ..metrics import psnr
-from ..settings import NAMES, Settings, check_prompt
+from ..settings import DEFAULTS, NAMES, check_prompt
 from ..storage import checkpoint, files, pictures
 from ..storage.inversion import SUFFIX, Inversion
 from ..storage.provenance import Recipe, check_same, fingerprint
@@ -75,7 +75,7 @@ def again(args: Namespace) -> None:
     request = verb(args.picture, recipe.prompt, recipe.method, **given)
     model = _load(args, recipe.made_with["device"], recipe.made_with["dtype"])
     check_same(str(edited), recipe.made_with, model)
-    if api.record_of(model, request)["picture_hash"] != recipe.picture_hash:
+    if api.input_hash(request) != recipe.picture_hash:
         remark(f"{args.picture} is not what {edited} was made of: making the same of it", Doubt)
     repeated = _make(args, request, model, output).picture
     same = fingerprint(repeated) == fingerprint(pictures.open_picture(edited))
@@ -124,7 +124,7 @@ def methods(args: Namespace) -> None:
         print(f"{name}\n    {method.title}\n    from {stages}{needs}")
         if method.defaults:
             print(f"    {spelt(method.defaults)}")
-    usual = {n: v for n, v in vars(Settings()).items() if v and isinstance(v, int | float | str)}
+    usual = {n: v for n, v in DEFAULTS.items() if v and isinstance(v, int | float | str)}
     del usual["mask"]
     print(f"the other defaults\n    {spelt(usual)}")
 

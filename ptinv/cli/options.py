@@ -11,9 +11,8 @@ from dataclasses import fields
 from typing import Any
 
 from .. import __version__
-from ..settings import ATTENTION, DEFAULT, EDIT, INVERSION, Gate, Settings, names_of
+from ..settings import ATTENTION, DEFAULT, DEFAULTS, EDIT, INVERSION, Gate, Settings, names_of
 
-DEFAULTS = vars(Settings())
 ABOUT = {setting.name: setting.metadata for setting in fields(Settings)}
 Option = tuple[str, dict[str, Any]]  # its names in one text, and what `add_argument` takes
 Options = list[Option | list[Option]]  # those in a list of their own exclude each other

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from .attention import Control
-from .pictures import Given, fit, resize, to_picture, to_rgb, to_tensor
+from .pictures import Picture, fit, resize, to_picture, to_rgb, to_tensor
 from .text import TextEncoder, Tokenizer
 from .unet import UNet, UNetConfig
 from .vae import VAE, VAEConfig
@@ -77,7 +77,7 @@ class StableDiffusion:
             return self.text_encoder(self.tokenizer.ids(prompts).to(self.device)).float()
 
     @torch.no_grad()
-    def encode(self, picture: Given | Sequence[Given]) -> Tensor:
+    def encode(self, picture: Picture | Sequence[Picture]) -> Tensor:
         """ENC: a picture of any size, or several of one -> z_0 (b, c, h, w), the posterior mean."""
         several = picture if isinstance(picture, list | tuple) else [picture]
         fitted = [resize(rgb, self.picture_size(rgb.size)) for rgb in map(to_rgb, several)]

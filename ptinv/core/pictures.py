@@ -14,10 +14,10 @@ from torch import Tensor
 
 from ..errors import PictureError, not_finite
 
-Given = Image.Image | str | PathLike[str] | np.ndarray  # an array is uint8, (h, w[, 3 or 4])
+Picture = Image.Image | str | PathLike[str] | np.ndarray  # an array is uint8, (h, w[, 3 or 4])
 
 
-def to_rgb(image: Given) -> Image.Image:
+def to_rgb(image: Picture) -> Image.Image:
     """A plain RGB image of any picture: upright by its EXIF, transparency over white.
 
     Grey of more than 8 bits is scaled to 8: modes I;16 from 0 … 65535, and also I and F if any

@@ -43,7 +43,7 @@ def by_place(words: list[Word]) -> dict[tuple[int, int], Word]:
 
 
 def word_count(words: list[Word]) -> int:
-    """How many words there are; punctuation is none."""
+    """Number of words; punctuation is none."""
     return sum(not word.is_punctuation for word in words)
 
 

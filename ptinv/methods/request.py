@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..core.pictures import Picture
 from ..core.sampling import Branches
 from ..errors import Doubt, InputError, PictureError, remark
-from ..options import Picture
 from ..settings import (
     ATTENTION,
     EDIT,

@@ -27,7 +27,7 @@ from ..core import ddim, sampling
 from ..core.pti import interpolate
 from ..core.sampling import Branches, Step, ancestral, constant, deterministic
 from ..errors import InputError
-from ..settings import Settings
+from ..settings import DEFAULTS, Settings
 from . import stages
 from .after_step import low_pass, proximal_guide, pull_back
 from .controls import SIDE_BY_SIDE
@@ -65,7 +65,7 @@ class Method:
 
     @property
     def branches(self) -> Branches:
-        """What is sampled side by side; the last one is the result."""
+        """Branches that are sampled side by side; the last one is the result."""
         return SIDE_BY_SIDE if self.needs_source else ("target",)
 
     @property
@@ -88,7 +88,7 @@ class Method:
 
     def own(self, name: str) -> Any:
         """A setting's default, as it is for this method."""
-        return (vars(Settings()) | self.defaults)[name]
+        return self.defaults.get(name, DEFAULTS[name])
 
     def __repr__(self) -> str:
         return f"Method({self.title!r})"
