@@ -29,7 +29,7 @@ class Doubt(Remark):
 
 def remark(message: str, kind: type[Remark] = Remark) -> None:
     """Warns at the line that called the package, wherever in it this is."""
-    depth, within = 1, (__package__, "torch")
+    depth, within = 1, (__package__, "torch", "contextlib")
     while sys._getframe(depth).f_globals.get("__name__", "").partition(".")[0] in within:
         depth += 1
     warnings.warn(message, kind, stacklevel=depth + 1)

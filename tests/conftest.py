@@ -5,6 +5,7 @@ Tests marked `full_size` are slow, and skipped where the machine's memory would 
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import small
@@ -12,6 +13,7 @@ from PIL import Image
 
 import ptinv
 from ptinv.core.unet import UNet
+from ptinv.storage import checkpoint
 
 NEEDED = 8e9
 
@@ -59,6 +61,18 @@ def small_model(small_folder):
 def folder(small_folder, tmp_path):
     """A copy of the small model's folder, to be spoilt."""
     return shutil.copytree(small_folder, tmp_path / "model")
+
+
+@pytest.fixture(scope="session")
+def birds() -> Image.Image:
+    """The model card's example, 128 × 128 pixels."""
+    return Image.open(checkpoint.EMBEDDED / "examples" / "birds.png").convert("RGB")
+
+
+@pytest.fixture(scope="session")
+def wild() -> Path:
+    """The folder of small files as other programs write them."""
+    return Path(__file__).parent / "data" / "wild"
 
 
 @pytest.fixture(scope="session")

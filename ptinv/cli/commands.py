@@ -19,7 +19,7 @@ from ..core.model import StableDiffusion
 from ..core.pictures import resize
 from ..core.text import LENGTH
 from ..errors import Doubt, InputError, remark
-from ..methods.masks import over
+from ..methods.masks import over, painted
 from ..methods.request import opened
 from ..methods.stages import Progress
 from ..methods.table import METHODS
@@ -91,7 +91,8 @@ def generate(args: Namespace) -> None:
         raise InputError("there is no source's picture to show; give its prompt with --source")
     model = _load(args)
     latents = api.run_generation(model, request, _progress(args))  # the source's before the edit's
-    pictures.save_picture(model.decode(latents[-1:]), output, api.record_of(model, request))
+    record = None if args.no_record else api.record_of(model, request)
+    pictures.save_picture(model.decode(latents[-1:]), output, record)
     if shown:
         pictures.save_picture(model.decode(latents[:1]), shown)
 
@@ -132,7 +133,7 @@ def methods(args: Namespace) -> None:
 def _make(args: Namespace, request: api.Request, model: StableDiffusion, path: Path) -> api.Result:
     """Makes and saves the picture; a reconstruction's PSNR is printed."""
     result = api.run(model, request, _progress(args))
-    result.save(path)
+    result.save(path, record=not args.no_record)
     if request.command == "reconstruct":
         wanted = resize(request.image, model.picture_size(request.image.size))
         ceiling = model.decode(model.encode(request.image))
@@ -148,7 +149,7 @@ def _same_mask(args: Namespace, mask_hash: str) -> dict[str, Any]:
         raise InputError(f"{args.edited} was made without a mask of yours; leave --mask out")
     if mask_hash and not path:
         raise InputError(f"{args.edited} was made with a mask of yours; give it with --mask FILE")
-    if path and fingerprint(pictures.open_picture(path)) != mask_hash:
+    if path and fingerprint(opened(path, painted)) != mask_hash:
         raise InputError(f"{path} is not the mask that {args.edited} was made with; give that one")
     return {"mask": path} if path else {}
 

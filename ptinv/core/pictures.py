@@ -1,60 +1,116 @@
-"""Pictures as PIL images and as tensors: modes, sizes and the way between the two.
+"""Pictures as PIL images and as tensors: colours, sizes and the way between the two.
 
-A picture is an RGB PIL image outside the model, a float32 tensor (1, 3, H, W) in [-1, 1] inside it.
+Outside the model a picture is an RGB PIL image in sRGB, inside it a float32 tensor (1, 3, H, W) in
+[-1, 1].
 """
 
 import math
+from contextlib import suppress
+from io import BytesIO
 from os import PathLike
 
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image, ImageOps
+from PIL import Image, ImageChops, ImageCms
 from torch import Tensor
 
-from ..errors import PictureError, not_finite
+from ..errors import Doubt, PictureError, not_finite, remark
 
 Picture = Image.Image | str | PathLike[str] | np.ndarray  # an array is uint8, (h, w[, 3 or 4])
 
+ORIENTATION, WHITE_IS_ZERO, WHITE = 274, 262, 341  # tags of EXIF and TIFF
+TURNS = dict(zip(range(2, 9), (0, 3, 1, 5, 4, 6, 2), strict=True))  # to `Image.Transpose`
+
 
 def to_rgb(image: Picture) -> Image.Image:
-    """A plain RGB image of any picture: upright by its EXIF, transparency over white.
+    """A plain sRGB image of any picture, upright, transparency over white; one that is plain
+    already as it is. Remarks and raises as `read_colours`."""
+    colours = read_colours(image)
+    if colours.mode == "RGBA":
+        white = Image.new("RGBA", colours.size, "white")
+        colours = Image.alpha_composite(white, colours).convert("RGB")
+    return colours
 
-    Grey of more than 8 bits is scaled to 8: modes I;16 from 0 … 65535, and also I and F if any
-    value is over 255 (their range is not recorded). Colour profiles and metadata are dropped. An
-    image that is plain already is returned as it is. Raises PictureError for grey out of range.
+
+def read_colours(image: Picture) -> Image.Image:
+    """A picture in sRGB and upright, without metadata: RGB, or RGBA if it shows through anywhere.
+
+    Orientation is EXIF's. Colours are converted by the picture's profile; without one, and where
+    the profile cannot be read (remarked on), they are taken for sRGB's. Grey of more than 8 bits is
+    scaled to 8. Raises PictureError for grey out of range.
     """
     if not isinstance(image, Image.Image):
         image = Image.fromarray(image) if isinstance(image, np.ndarray) else Image.open(image)
     plain = type(image) is Image.Image and image.mode == "RGB"  # a subclass is not read yet
     if plain and not image.info and not image.getexif():
         return image
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
-        # Older Pillows open a 16-bit PNG as mode I.
-        sixteen = upright.mode.startswith("I;16") or image.format == "PNG"
-        upright = _to_8_bit(np.asarray(upright), sixteen)
-    if upright.has_transparency_data:
-        upright = upright.convert("LA") if upright.mode == "La" else upright  # its only way out
-        upright = upright.convert("RGBA")
-        white = Image.new("RGBA", upright.size, "white")
-        upright = Image.alpha_composite(white, upright)
-    rgb = upright.convert("RGB")
+    image.load()  # a TIFF is turned upright by this
+    with suppress(Exception):  # EXIF has many ways of being damaged
+        image = image.transpose(TURNS[image.getexif()[ORIENTATION]])
+    profile, shown = image.info.get("icc_profile"), image.info.get("transparency")
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _to_8_bit(image, shown)
+    elif isinstance(shown, tuple) and max(shown) > 255:  # of 16 bits, as Pillow's pixels were
+        image.info["transparency"] = tuple(level >> 8 for level in shown)
+    kind, alpha = image.mode, None
+    if image.has_transparency_data:
+        image = image.convert("LA") if kind == "La" else image  # its only way out
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+    rgb = _to_srgb(image, kind, profile) if profile else image.convert("RGB")
+    if alpha and alpha.getextrema()[0] < 255:
+        rgb.putalpha(alpha)
     rgb.info = {}
     return rgb
 
 
-def _to_8_bit(grey: np.ndarray, sixteen: bool) -> Image.Image:
-    low, high = grey.min(), grey.max()
+def _to_8_bit(image: Image.Image, transparent: int | None) -> Image.Image:
+    """Grey of modes I;16, I or F as L, or LA if one level is transparent.
+
+    What is white is given by a TIFF's tag, or by the type: 65535 of 16 bits. Where neither does,
+    and where 1 is the largest of 16 bits, it is guessed and remarked on: the first of 1, 255 and
+    65535 that no value exceeds.
+    """
+    tags, levels = getattr(image, "tag_v2", {}), np.asarray(image).astype(np.float32)
+    low, high = levels.min(), levels.max()
     if not (low >= 0 and high <= 65535):  # also when either is NaN
         raise PictureError(
             f"the grey values go from {low} to {high}, not within 0 to 65535; "
             "save it as an 8-bit or 16-bit picture"
         )
-    levels = grey.astype(np.float32)
-    if sixteen or high > 255:
-        levels /= 257  # 65535 = 257 · 255
-    return Image.fromarray(levels.round().astype(np.uint8))
+    sixteen = image.mode.startswith("I;16") or image.format == "PNG"  # mode I in older Pillows
+    white, tagged = 65535, np.max(tags.get(WHITE, 0))
+    if tagged >= high > 0:
+        white = tagged
+    elif not sixteen or high == 1:
+        white = next(white for white in (1, 255, 65535) if high <= white)
+        remark(f"the picture does not say what white is: its grey is read as 0 to {white}")
+    shares = levels / white
+    if tags.get(WHITE_IS_ZERO) == 0:
+        shares = 1 - shares
+    grey = Image.fromarray((255 * shares).round().astype(np.uint8))
+    if transparent is not None:
+        grey.putalpha(Image.fromarray(np.where(levels == transparent, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _to_srgb(image: Image.Image, kind: str, profile: bytes) -> Image.Image:
+    """The RGB image that a profile says an image is; kind: its mode, before that became RGBA. One
+    in sRGB, but for rounding, keeps its numbers."""
+    plain = image.convert("RGB")
+    try:
+        space = ImageCms.ImageCmsProfile(BytesIO(profile))
+        mode = {"GRAY": "L", "RGB ": "RGB", "CMYK": "CMYK"}[space.profile.xcolor_space]
+        if (kind == "CMYK") != (mode == "CMYK") or (mode == "L" and kind not in ("L", "LA", "La")):
+            raise ValueError(f"it is of {mode}, the picture of {kind}")
+        srgb = ImageCms.createProfile("sRGB")
+        read = ImageCms.profileToProfile(image.convert(mode), space, srgb, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, KeyError, ValueError) as error:
+        remark(f"the colour profile cannot be used ({error}): colours are read as sRGB's", Doubt)
+        return plain
+    furthest = max(high for _, high in ImageChops.difference(read, plain).getextrema())
+    return read if furthest > 1 else plain
 
 
 def fit(size: tuple[int, int], area: int, multiple: int) -> tuple[int, int]:

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from PIL import Image
+from PIL import Image, ImageChops
 from torch import Tensor
 
 from ..core import ddim
-from ..errors import InputError, PictureError
+from ..core.pictures import Picture, read_colours
+from ..errors import Doubt, InputError, PictureError, remark
 from .controls import AttentionStore
 from .edit import Edit
 
@@ -144,16 +145,32 @@ def dilated(mask: Tensor, cells: int) -> Tensor:
     return F.max_pool2d(mask, 2 * cells + 1, stride=1, padding=cells)
 
 
+def painted(image: Picture) -> Image.Image:
+    """The picture of a mask as RGB, white where to edit, from one that may be transparent: what is
+    painted counts as much as it covers; if that is nothing, what is erased. Zeros and ones are
+    black and white. Remarks and raises as `read_colours`."""
+    mask = read_colours(image)
+    if mask.mode == "RGBA":
+        alpha = mask.getchannel("A")
+        covered = ImageChops.multiply(mask.convert("L"), alpha)
+        mask = (covered if covered.getbbox() else ImageChops.invert(alpha)).convert("RGB")
+    largest = max(high for _, high in mask.getextrema())
+    return mask.point(lambda level: 255 * level) if largest == 1 else mask
+
+
 def check_mask(mask: Image.Image, size: tuple[int, int] | None) -> None:
     """Raises PictureError (an InputError) unless a mask picture selects something and is of the
-    picture's (width, height) `size`, if there is a picture."""
+    picture's (width, height) `size`, if there is a picture. Doubts one that selects everything."""
     if size is not None and mask.size != size:
         raise PictureError(
             f"the mask is {mask.size[0]} × {mask.size[1]} pixels but the picture "
             f"is {size[0]} × {size[1]}; draw it over the picture"
         )
-    if mask.convert("L").getextrema()[1] == 0:
+    low, high = mask.convert("L").getextrema()
+    if high == 0:
         raise PictureError("the mask is all black and selects nothing; paint white what to edit")
+    if low == 255:
+        remark("the mask is all white and selects everything", Doubt)
 
 
 def to_mask(image: Image.Image, size: tuple[int, int]) -> Tensor:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..core.pictures import Picture
+from ..core.pictures import Picture, to_rgb
 from ..core.sampling import Branches
 from ..errors import Doubt, InputError, PictureError, remark
 from ..settings import (
@@ -25,8 +25,8 @@ from ..settings import (
     names_of,
 )
 from ..storage.inversion import Inversion, is_inversion
-from ..storage.pictures import checked, open_picture
-from .masks import check_mask
+from ..storage.pictures import Reading, checked, open_picture
+from .masks import check_mask, painted
 from .stages import NOISE_MAPS
 from .table import METHODS, OF_SOME, PAIRED, Method, find, name_of
 
@@ -54,14 +54,15 @@ class Request:
         return name_of(self.method, METHODS | SAMPLERS) or self.method.title
 
 
-def opened(picture: Picture | Inversion) -> Image.Image | Inversion:
+def opened(picture: Picture | Inversion, read: Reading = to_rgb) -> Image.Image | Inversion:
     """A picture as RGB, or an inversion; from a PIL image of any size and mode, a path (also of an
-    inversion's file), or bytes: (h, w) grey, (h, w, 3) RGB, (h, w, 4) RGBA. Raises PictureError."""
+    inversion's file), or bytes or truth values: (h, w) grey, (h, w, 3) RGB, (h, w, 4) RGBA. read:
+    `painted` for a mask. Raises PictureError."""
     if isinstance(picture, Inversion):
         return picture
     if isinstance(picture, str | PathLike):
-        return Inversion.load(picture) if is_inversion(picture) else open_picture(picture)
-    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8:
+        return Inversion.load(picture) if is_inversion(picture) else open_picture(picture, read)
+    if isinstance(picture, np.ndarray) and picture.dtype in (np.uint8, np.bool_):
         if picture.ndim == 2 or picture.shape[2:] in ((3,), (4,)):
             picture = Image.fromarray(picture)
     if not isinstance(picture, Image.Image):
@@ -70,7 +71,7 @@ def opened(picture: Picture | Inversion) -> Image.Image | Inversion:
         if isinstance(picture, np.ndarray):
             given += f" of {picture.dtype} {picture.shape}"
         raise PictureError(f"a picture must be {kinds}, not {given}")
-    return checked(picture)
+    return checked(picture, read)
 
 
 def request_edit(
@@ -181,7 +182,7 @@ def _read(options: dict[str, Any]) -> dict[str, Any]:
             "mask_from leaves out the file that mask gives; join it, as in attention*file, or "
             "leave one of them out"
         )
-    return options | {"mask": opened(mask)}
+    return options | {"mask": opened(mask, painted)}
 
 
 def method_of(picture: Image.Image | Inversion) -> str | Method:

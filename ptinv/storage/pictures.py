@@ -6,15 +6,15 @@ sentence. Modes and tensors are in `core/pictures.py`.
 
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
 from ..core.pictures import to_rgb
-from ..errors import Doubt, PictureError, remark
+from ..errors import Doubt, PictureError, Remark, remark
 from . import files
 
 MIN_SIDE = 16  # pixels
@@ -22,6 +22,8 @@ MAX_PIXELS = 64_000_000
 MAX_ASPECT = 8
 TOO_MANY = f"the picture has more than {MAX_PIXELS // 10**6} million pixels; scale it down first"
 MUTING = threading.RLock()  # filters are the process's: threads would restore each other's
+REDUCED = 254  # a TIFF's tag, NewSubfileType
+Reading = Callable[[Image.Image], Image.Image]  # makes any image plain RGB
 JPEG = ("JPEG", {"quality": 95, "subsampling": "4:4:4"})
 # by extension: Pillow's name and how it is written
 FORMATS = {".png": ("PNG", {}), ".jpg": JPEG, ".jpeg": JPEG, ".webp": ("WEBP", {"quality": 95})}
@@ -41,11 +43,11 @@ def check_size(width: int, height: int) -> None:
 
 @contextmanager
 def _decoding(name: str = "") -> Iterator[None]:
-    """Mutes Pillow's warnings and turns all that it raises on a bad picture into PictureError.
-    name: what each message begins with."""
+    """Mutes Pillow's warnings, and turns all that it raises on a bad picture into PictureError.
+    name: what each message, and each of our own remarks, begins with."""
     try:
-        with MUTING, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with MUTING, warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             yield
     except MemoryError:
         raise
@@ -62,30 +64,43 @@ def _decoding(name: str = "") -> Iterator[None]:
             case _:
                 wrong = f"the picture is truncated or damaged ({error}); use another copy"
         raise PictureError(name + wrong) from error
+    for warning in caught:
+        if issubclass(warning.category, Remark):
+            remark(f"{name}{warning.message}", warning.category)
 
 
-def checked(image: Image.Image) -> Image.Image:
-    """A PIL image of any size and mode as plain RGB, by `to_rgb`. Raises PictureError if the size
-    is unusable or the pixels cannot be decoded."""
-    check_size(*image.size)
+def checked(image: Image.Image, read: Reading = to_rgb) -> Image.Image:
+    """A PIL image of any size and mode as plain RGB. Raises PictureError if the size is unusable or
+    the pixels cannot be decoded."""
+    _check(image)
     with _decoding():
-        return to_rgb(image)
+        return read(image)
+
+
+def _check(image: Image.Image) -> None:
+    """Raises PictureError for a picture of an unusable size, or a mere preview of one."""
+    check_size(*image.size)
+    if getattr(image, "tag_v2", {}).get(REDUCED, 0) & 1:
+        raise PictureError(
+            "this is a raw photograph or a pyramid, whose first picture is only a small preview; "
+            "export it as PNG or JPEG"
+        )
 
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
     files.check_file(path, PictureError)
     with _decoding(f"{path}: "), Image.open(path) as image:
-        check_size(*image.size)
+        _check(image)
         yield image
 
 
-def open_picture(path: str | Path) -> Image.Image:
+def open_picture(path: str | Path, read: Reading = to_rgb) -> Image.Image:
     """Reads the picture in a file, as `checked` makes it; of an animation, the first frame. Raises
     PictureError, naming the file, if it is missing, unreadable, no picture, damaged, or of an
     unusable size, which is checked in the header, before any pixel is decoded."""
     with _opened(path) as image:
-        rgb, frames = to_rgb(image), getattr(image, "n_frames", 1)
+        rgb, frames = read(image), getattr(image, "n_frames", 1)
     if frames > 1:
         remark(f"{path} holds {frames} frames; only the first is used", Doubt)
     return rgb
@@ -98,13 +113,20 @@ def read_text(path: str | Path) -> dict[str, str]:
 
 
 def save_picture(image: Image.Image, path: str | Path, text: dict[str, str] | None = None) -> None:
-    """Writes `image` in the format of `path`'s extension; an existing file is only replaced whole.
-    `text` goes into the chunks of a PNG; JPEG and WebP have no place for it. Raises InputError as
-    `files.check_output` does, and OSError if the writing fails."""
+    """Writes an sRGB `image`, which says that it is, in the format of `path`'s extension; an
+    existing file is only replaced whole. `text` goes into the chunks of a PNG; JPEG and WebP have
+    no place for it. Raises InputError as `files.check_output`, and OSError if the writing fails."""
     path = files.check_output(path, FORMATS)
     kind, options = FORMATS[path.suffix.lower()]
-    chunks = PngInfo()
-    for key, value in (text or {}).items():
-        chunks.add_text(key, value)  # as iTXt where Latin-1 doesn't do
+    if kind == "PNG":
+        chunks = PngInfo()
+        chunks.add(b"sRGB", b"\0")  # rendered as for a photograph
+        for key, value in (text or {}).items():
+            chunks.add_text(key, value)  # as iTXt where Latin-1 doesn't do
+        options = {"pnginfo": chunks}
+    else:
+        profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+        profile[24:36] = bytes(12)  # its date, so that a file is the same on any day
+        options = options | {"icc_profile": bytes(profile)}
     with files.replacing(path) as part, open(part, "xb") as file:  # `open` minds the umask
-        image.save(file, format=kind, pnginfo=chunks, **options)
+        image.save(file, format=kind, **options)

@@ -5,14 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
-from ptinv.errors import PictureError
+from ptinv.errors import Doubt, PictureError
 from ptinv.methods import masks
-from ptinv.storage.pictures import checked
+from ptinv.storage.pictures import checked, open_picture
 
 
 def to_mask(image, size):
     """As an edit makes it of a picture that is given."""
-    image = checked(image)
+    image = checked(image, masks.painted)
     masks.check_mask(image, None)
     return masks.to_mask(image, size)
 
@@ -33,6 +33,50 @@ def test_mask_modes_and_shape(mode):
     white = {"1": 1, "L": 255, "RGB": (255, 255, 255), "I;16": 65535}[mode]
     mask = to_mask(Image.new(mode, (40, 30), white), (6, 8))
     assert mask.shape == (1, 1, 6, 8) and (mask == 1).all()
+
+
+def grey_of(mask: Image.Image) -> np.ndarray:
+    assert mask.mode == "RGB"
+    return np.asarray(mask.convert("L"))
+
+
+def halves(left: int | tuple, right: int | tuple, mode: str) -> Image.Image:
+    image = Image.new(mode, (32, 16), right)
+    image.paste(left, (0, 0, 16, 16))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "left", "right"),
+    [
+        (halves(1, 0, "L"), 255, 0),
+        (halves(1, 0, "I"), 255, 0),
+        (halves(0.25, 1.0, "F"), 64, 255),
+        (halves(1, 0, "I;16"), 255, 0),
+        (halves((1, 1, 1), (0, 0, 0), "RGB"), 255, 0),
+        (halves(2, 0, "L"), 2, 0),
+        (halves((255, 255, 255, 255), (255, 255, 255, 0), "RGBA"), 255, 0),
+        (halves((255, 255, 255, 51), (0, 0, 0, 255), "RGBA"), 51, 0),
+        (halves((255, 255), (0, 255), "LA"), 255, 0),
+        (halves((0, 0, 0, 0), (0, 0, 0, 255), "RGBA"), 255, 0),  # only erased
+        (halves((90, 0, 0, 255), (0, 0, 0, 255), "RGBA"), 27, 0),
+    ],
+)
+def test_what_a_mask_selects(image, left, right, recwarn):
+    grey = grey_of(checked(image, masks.painted))
+    assert (grey[:, :16] == left).all() and (grey[:, 16:] == right).all()
+
+
+@pytest.mark.parametrize("name", ["mask01.png", "mask-white-on-transparent.png"])
+def test_masks_as_other_programs_write_them_select_a_part(wild, name):
+    grey = grey_of(open_picture(wild / name, masks.painted))
+    assert set(np.unique(grey)) == {0, 255}
+    assert 0.1 < (grey == 255).mean() < 0.9
+
+
+def test_a_mask_that_selects_everything_is_said():
+    with pytest.warns(Doubt, match="all white and selects everything"):
+        masks.check_mask(Image.new("RGB", (32, 32), "white"), None)
 
 
 def test_one_white_pixel_selects_something_and_black_nothing():

@@ -4,13 +4,15 @@ import math
 import os
 import struct
 import zlib
+from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image
+from colour_files import write_tiff
+from PIL import Image, ImageCms
 
 from ptinv.core.pictures import to_rgb
-from ptinv.errors import InputError, PictureError
+from ptinv.errors import InputError, PictureError, Remark
 from ptinv.metrics import psnr
 from ptinv.storage import files, pictures
 from ptinv.storage.pictures import open_picture, save_picture
@@ -222,6 +224,44 @@ def test_png_text(tmp_path):
     save_picture(plain(), tmp_path / "a.png", text)
     with Image.open(tmp_path / "a.png") as image:
         assert image.text == text
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+def test_a_saved_picture_says_that_it_is_srgb_and_is_the_same_on_any_day(tmp_path, name):
+    image = noise()
+    save_picture(image, tmp_path / name)
+    first = (tmp_path / name).read_bytes()
+    with Image.open(tmp_path / name) as opened:
+        opened.load()
+        if name == "a.png":
+            assert opened.info["srgb"] == 0
+        else:
+            profile = ImageCms.ImageCmsProfile(BytesIO(opened.info["icc_profile"]))
+            assert "sRGB" in ImageCms.getProfileDescription(profile)
+            assert opened.info["icc_profile"][24:36] == bytes(12)  # when it was made
+        assert open_picture(tmp_path / name).tobytes() == opened.convert("RGB").tobytes()
+    save_picture(image, tmp_path / name)
+    assert (tmp_path / name).read_bytes() == first
+
+
+@pytest.mark.parametrize("marked", [1, 5])  # reduced; also a transparency mask
+def test_the_preview_of_a_raw_photograph_or_a_pyramid_is_refused(tmp_path, marked):
+    preview = np.zeros((120, 160, 3), np.uint8)
+    write_tiff(tmp_path / "a.dng", preview, _254=marked)
+    with pytest.raises(PictureError, match="a.dng: .* preview; export it as PNG or JPEG"):
+        open_picture(tmp_path / "a.dng")
+    with Image.open(tmp_path / "a.dng") as image, pytest.raises(PictureError, match="preview"):
+        pictures.checked(image)
+    write_tiff(tmp_path / "page.tif", preview, _254=2)
+    assert open_picture(tmp_path / "page.tif").size == (160, 120)
+
+
+def test_what_a_file_s_numbers_were_taken_for_is_said_with_its_name(tmp_path, recwarn):
+    write_tiff(tmp_path / "a.tif", np.linspace(0, 1, 1024, dtype=np.float32).reshape(32, 32, 1))
+    open_picture(tmp_path / "a.tif")
+    (said,) = recwarn
+    assert str(said.message).startswith(f"{tmp_path / 'a.tif'}: ") and "0 to 1" in str(said.message)
+    assert (said.category, said.filename) == (Remark, __file__)
 
 
 def test_jpeg_keeps_full_colour_resolution(tmp_path):
