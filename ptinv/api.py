@@ -73,10 +73,10 @@ class Result:
             made = paste_back(original, made, self.mask)
         return made
 
-    def save(self, path: str | Path) -> None:
-        """Writes the picture; a PNG carries the record that `ptinv again` repeats it from. Raises
-        InputError for a path that no picture can be saved at, and OSError."""
-        save_picture(self.picture, path, record_of(self.model, self.request))
+    def save(self, path: str | Path, record: bool = True) -> None:
+        """Writes the picture; with a `record`, a PNG carries what `ptinv again` repeats it from.
+        Raises InputError for a path that no picture can be saved at, and OSError."""
+        save_picture(self.picture, path, record_of(self.model, self.request) if record else None)
 
 
 def record_of(model: StableDiffusion, request: Request) -> dict[str, str]:

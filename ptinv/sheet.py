@@ -6,11 +6,13 @@ in pixels.
 """
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from math import ceil
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw
-from PIL.ImageFont import load_default
+from PIL.ImageFont import FreeTypeFont, load_default, truetype
 
 from .errors import InputError
 
@@ -18,7 +20,9 @@ WIDE, TALL = 2120, 16_000  # a sheet at most; no format's limit is lower than 16
 MARGIN, GAP = 16, 8  # round the sheet; between pictures
 NAMES = 210  # the width of the names' column
 NARROW = 128  # that of any other at least, so that words fit
-FONT, LINE = load_default(15), 20  # and a line's height
+FONT, SIZE, LINE = load_default(15), 15, 20  # and a line's height
+# for letters that it lacks: what a system may have, the widest first
+FALLBACKS = "DejaVuSans NotoSansCJK-Regular arial msyh seguiemj ArialUnicode Symbola".split()
 BLACK, GREY = (20, 20, 20), (110, 110, 110)
 
 
@@ -85,15 +89,37 @@ def _write(label: str, remark: str, width: int, stressed: Collection[str] = ()) 
         for line in text.splitlines():
             for word in line.split():
                 ink = BLACK if word in stressed else colour
-                while FONT.getlength(word) > width:
+                word, font = _spelt(word)
+                while font.getlength(word) > width:
                     word = word[:-2] + "…"
-                if x + FONT.getlength(word) > width:
+                if x + font.getlength(word) > width:
                     x, y = 0.0, y + LINE
-                placed.append(((x, y), word, ink))
-                x += FONT.getlength(f"{word} ")
+                placed.append(((x, y), word, ink, font))
+                x += font.getlength(word) + FONT.getlength(" ")
             x, y = 0.0, y + LINE
     drawn = Image.new("RGB", (width, y), "white")
     pen = ImageDraw.Draw(drawn)
-    for corner, word, ink in placed:
-        pen.text(corner, word, ink, FONT)
+    for corner, word, ink, font in placed:
+        pen.text(corner, word, ink, font)
     return drawn
+
+
+@lru_cache
+def _fonts() -> list[FreeTypeFont]:
+    """Ours, then those that the system has; `truetype` finds them by name."""
+    found = [FONT]
+    for name in FALLBACKS:
+        for ending in (".ttf", ".ttc"):
+            with suppress(OSError):
+                found.append(truetype(name + ending, SIZE))
+    return found
+
+
+@lru_cache
+def _spelt(word: str) -> tuple[str, FreeTypeFont]:
+    """A word, and a font that has all its letters; its code points where no font has."""
+    for font in _fonts():
+        box = bytes(font.getmask("\U0010ffff"))  # no character: what a missing one looks like
+        if all(bytes(font.getmask(letter)) != box for letter in word):
+            return word, font
+    return "+".join(f"U+{ord(letter):04X}" for letter in word), FONT

@@ -127,3 +127,18 @@ def test_a_sheet_too_tall_to_be_saved_is_refused():
     for too_many in (rows + rows[:1], rows * 1000):
         with pytest.raises(InputError, match="more than 16000 pixels tall; ask for fewer pictures"):
             draw_sheet(too_many)
+
+
+def test_letters_that_no_font_has_are_written_as_their_code_points(monkeypatch):
+    monkeypatch.setattr(sheet, "_fonts", lambda: [sheet.FONT])
+    sheet._spelt.cache_clear()
+    assert sheet._spelt("é猫")[0] == "U+00E9+U+732B"
+    sheet._spelt.cache_clear()
+
+
+def test_a_system_s_font_writes_what_ours_lacks():
+    word, font = sheet._spelt("Ж")
+    if len(sheet._fonts()) == 1:
+        pytest.skip("no such font here")
+    assert (word, font is sheet.FONT) == ("Ж", False)
+    assert sheet._spelt("word…") == ("word…", sheet.FONT)

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import warnings
+from io import TextIOWrapper
 from itertools import takewhile
 
 from ..errors import Doubt, InputError, Remark
@@ -21,6 +22,9 @@ class Interrupted(KeyboardInterrupt):
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns its exit code. Ctrl-C is handled from the first import on."""
     interruptions = []
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a letter that a terminal lacks is no error
+            stream.reconfigure(errors="replace")
 
     def interrupt(*_):
         interruptions.append(True)

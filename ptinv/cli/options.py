@@ -115,6 +115,8 @@ OUTPUT = "-o --output", dict(metavar="OUT.png", required=True)
 METHOD = "--method", dict(help="see `ptinv methods` (default: pti, or a stored inversion's own)")
 NO_MASK = "--no-mask", dict(help="edit everywhere", dest="mask", action="store_const", const=None,
     default=argparse.SUPPRESS)
+NO_RECORD = "--no-record", dict(action="store_true",
+    help="write the picture alone: a PNG also says how it was made, with the prompt")
 MODEL = [
     ("--model", dict(metavar="PATH", help="a diffusers-layout folder or an original .safetensors "
         "file of Stable Diffusion v1 (default: $PTINV_MODEL, else the embedded tiny model)")),
@@ -137,7 +139,7 @@ COMMANDS = {
         [STORED, ("prompt", dict(metavar="PROMPT", help='what it should become: "a yellow car"')),
          OUTPUT,
          ("--show-mask", dict(metavar="FILE.png", help="also write the mask over the picture")),
-         *MODEL, *OF_AN_EDIT]),
+         NO_RECORD, *MODEL, *OF_AN_EDIT]),
     "invert": ("do an edit's long work once, for many edits",
         """The file that is written takes the picture's place in edit and reconstruct. With a
         PROMPT it also holds the tuning for it; other prompts are tuned for when needed.""",
@@ -147,7 +149,7 @@ COMMANDS = {
     "reconstruct": ("invert a picture and walk back without an edit; prints PSNR",
         """Prints the PSNR against the picture at the model's size, and the VAE's, which is the
         ceiling. --method also takes ddim (sampling with the prompt alone) and vae.""",
-        [STORED, MAYBE_PROMPT, OUTPUT, *MODEL, *OF_AN_EDIT]),
+        [STORED, MAYBE_PROMPT, OUTPUT, NO_RECORD, *MODEL, *OF_AN_EDIT]),
     "again": ("repeat an edit from the PNG that it made",
         """A PNG made by edit or reconstruct carries in its text chunks a record of how it was
         made; JPEG and WebP cannot. The same bytes are promised on the same machine with the same
@@ -157,7 +159,7 @@ COMMANDS = {
          ("picture", dict(metavar="PICTURE", help="what it was made of")),
          ("-o --output", dict(metavar="OUT.png", help="(default: EDITED-again.png beside "
             "EDITED.png, if there is no such file yet)")),
-         setting("mask", "the mask, if one was given then"), *MODEL]),
+         setting("mask", "the mask, if one was given then"), NO_RECORD, *MODEL]),
     "generate": ("make a picture from noise",
         """With --source the picture is an edit, by Prompt-to-Prompt, of the one that the source
         text makes of the same noise.""",
@@ -165,7 +167,7 @@ COMMANDS = {
          ("--show-source", dict(metavar="FILE.png", help="also write the source's picture")),
          setting("steps", "of DDIM"), setting("guidance", "ω"), setting("guidance_gate"),
          setting("negative"), setting("seed", "of the noise"),
-         *MODEL, NO_MASK, *group(ATTENTION)]),
+         NO_RECORD, *MODEL, NO_MASK, *group(ATTENTION)]),
     "attention": ("draw where in a picture each word of a prompt looks",
         """Draws the cross-attention of every word over the picture. Each map is relative to its
         own maximum, which is written below the word, so a weak map looks as bright as a strong

@@ -35,12 +35,13 @@ def check_output(
         raise InputError(f"{path}: the output's name must end in {', '.join(suffixes)}")
     if os.path.isdir(path):
         raise InputError(f"{path}: this is a folder; name a file in it")
-    if not os.path.isdir(path.parent):
-        raise InputError(f"{path}: there is no folder {path.parent}; create it first")
+    folder = Path(os.path.realpath(path)).parent if os.path.islink(path) else path.parent
+    if not folder.is_dir():
+        raise InputError(f"{path}: there is no folder {folder}; create it first")
     try:  # permissions do not cover every place, such as a full or read-only disk
-        tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part").close()
+        tempfile.NamedTemporaryFile(dir=folder, suffix=".part").close()
     except OSError as error:
-        wrong = f"the folder {path.parent} is not writable ({error.strerror}); choose another"
+        wrong = f"the folder {folder} is not writable ({error.strerror}); choose another"
         raise InputError(f"{path}: {wrong}") from error
     try:
         os.stat(path)
@@ -55,12 +56,14 @@ def check_output(
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Gives a name to write to, beside `path`, that takes its place once written whole. If the
-    block raises, whatever was at `path` stays and the part is removed."""
-    part = Path(path).with_name(f".{uuid.uuid4().hex}.part")
+    """Gives a name to write to, beside `path`, that takes its place once written whole; a symbolic
+    link stays one, and its target is replaced. If the block raises, whatever was at `path` stays
+    and the part is removed."""
+    target = Path(os.path.realpath(path))
+    part = target.with_name(f".{uuid.uuid4().hex}.part")
     try:
         yield part
-        os.replace(part, path)
+        os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
 

@@ -3,6 +3,7 @@
 Most tests call the command in this process; a few start it as a user does.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -210,6 +211,38 @@ def test_a_quiet_command_prints_only_results(capsys):
     said = capsys.readouterr()
     assert said.err == ""
     assert said.out.startswith("pti: ")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii:strict"])
+@pytest.mark.parametrize("words", ["edit --help", "methods", "edit picture.png 猫 -o a.png"])
+def test_a_terminal_without_a_letter_gets_another_in_its_place(encoding, words):
+    environment = os.environ | {"PYTHONIOENCODING": encoding, "PTINV_MODEL": "missing"}
+    command = [sys.executable, "-m", "ptinv", *words.split()]
+    done = subprocess.run(command, env=environment, capture_output=True)
+    assert done.returncode == (2 if "picture.png" in words else 0)
+    assert b"Traceback" not in done.stderr
+    assert done.stderr if "picture.png" in words else b"?" in done.stdout or words == "methods"
+
+
+@pytest.mark.parametrize("words", [EDIT, RECONSTRUCT, GENERATE])
+def test_no_record_is_written_where_none_is_wanted(words, capsys):
+    assert ptinv_(*words, "-o", "a.png") == 0
+    assert ptinv_(*words, "-o", "b.png", "--no-record") == 0
+    assert pixels("a.png") == pixels("b.png")
+    with Image.open("a.png") as recorded, Image.open("b.png") as bare:
+        assert recorded.text["prompt"] == PROMPT and bare.text == {}
+
+
+def test_colours_are_the_picture_s_own_where_it_is_pasted_back(wild, birds):
+    words = [wild / "p3-birds.png", PROMPT, *STEPS, "--paste-back"]
+    mask = Image.new("L", birds.size)
+    mask.paste(255, (0, 0, 16, 16))
+    mask.save("mask.png")
+    assert ptinv_("edit", *words, "--mask", "mask.png", "-o", "a.png") == 0
+    made = np.asarray(Image.open("a.png").convert("RGB")).astype(int)
+    assert np.abs(made - np.asarray(birds))[64:, 64:].max() <= 2
+    stored = np.asarray(Image.open(wild / "p3-birds.png").convert("RGB")).astype(int)
+    assert np.abs(made - stored)[64:, 64:].max() > 12
 
 
 def test_the_version_waits_for_no_heavy_import():

@@ -40,6 +40,22 @@ def test_what_is_written_takes_its_place_only_when_whole(tmp_path, error):
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"whole")]
 
 
+def test_a_symbolic_link_stays_one_and_its_target_is_replaced(tmp_path):
+    (tmp_path / "there").mkdir()
+    link, target = tmp_path / "link.png", tmp_path / "there" / "a.png"
+    link.symlink_to(target)
+    for content in (b"new", b"replaced"):
+        assert files.check_output(link, [".png"]) == link
+        with files.replacing(link) as part:
+            part.write_bytes(content)
+        assert link.is_symlink() and target.read_bytes() == content
+    assert [p.name for p in target.parent.iterdir()] == ["a.png"]
+    nowhere = tmp_path / "nowhere.png"
+    nowhere.symlink_to(tmp_path / "missing" / "a.png")
+    with pytest.raises(InputError, match="there is no folder .*missing; create it first"):
+        files.check_output(nowhere, [".png"])
+
+
 def test_the_hash_is_of_the_bytes_and_of_each_file_after_its_size_where_asked(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     one.write_bytes(b"a" * (2**20 + 5))
