@@ -23,6 +23,7 @@ STOP_WORDS = frozenset(
     "below between among against along around down up off inside outside within past toward "
     "towards my your his her our their".split()
 )
+SENTENCE = frozenset(",.;:!?…")  # marks that a phrase does not go on beyond
 PICTURES = frozenset(
     "photo photograph picture image painting drawing sketch portrait photos photographs pictures "
     "images paintings drawings sketches portraits".split()
@@ -34,27 +35,38 @@ class Word(NamedTuple):
 
     text: str  # the prompt's own characters, in lower case
     positions: tuple[int, ...]  # of its tokens among the 77; beyond, for a word that is cut off
+    start: int = 0  # where it stands among the prompt's characters
+    end: int = 0
 
     @property
     def is_punctuation(self) -> bool:
-        """True if it is made of nothing but commas, full stops and the like."""
+        """True if it is made of nothing but commas, full stops and the like; symbols are words."""
         return all(unicodedata.category(character)[0] == "P" for character in self.text)
+
+    @property
+    def is_mark(self) -> bool:
+        """True if it names nothing of its own: punctuation, and what an apostrophe adds ('s)."""
+        return self.is_punctuation or self.text.startswith("'")
 
 
 def words_of(tokenizer: Tokenizer, prompt: str) -> list[Word]:
-    """All words of a prompt, punctuation apart: each as far as a token that ends in `</w>`.
+    """All words of a prompt, punctuation apart: each as far as a token that ends in `</w>`, or one
+    that was added to the vocabulary, as a textual inversion's is. No character is of two words.
 
     Its text is cut out of the prompt. Tokens are bytes, which a tokenizer that was copied or
     pickled decodes to other words ("two</w>").
     """
     prompt = unicodedata.normalize("NFC", prompt)  # as the tokenizer does before it counts offsets
     how = dict(add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    tokens = tokenizer.clip(prompt, **how)
-    offsets, words, first = tokens["offset_mapping"], [], 0
+    tokens, added = tokenizer.clip(prompt, **how), tokenizer.clip.get_added_vocab()
+    offsets, words, first = [*tokens["offset_mapping"], (len(prompt), len(prompt))], [], 0
     for last, token in enumerate(tokens.tokens()):
-        if token.endswith("</w>"):
-            text = prompt[offsets[first][0] : offsets[last][1]].lower()
-            words.append(Word(text, tuple(range(first + 1, last + 2))))  # the start token is 0
+        start, end = offsets[first][0], offsets[last][1]
+        if (token.endswith("</w>") or token in added) and offsets[last + 1][0] >= end:
+            positions = tuple(range(first + 1, last + 2))  # the start token is 0
+            # İ alone has a lower case of two characters, which are two words where they stand apart
+            text = "".join(c if c == "İ" else c.lower() for c in prompt[start:end])
+            words.append(Word(text, positions, start, end))
             first = last + 1
     return words
 
@@ -70,18 +82,28 @@ def truncated(tokenizer: Tokenizer, prompt: str) -> list[str]:
 
 
 def find(tokenizer: Tokenizer, phrase: str, prompt: str) -> list[int]:
-    """The positions, among the prompt's 77 tokens, of every word of a phrase. Raises InputError
-    naming the word that is not in the prompt, and those that are."""
-    words, all_positions = read(tokenizer, prompt), set()
-    for wanted in words_of(tokenizer, phrase):
-        positions = positions_of([word for word in words if word.text == wanted.text])
-        if not positions and wanted.text in truncated(tokenizer, prompt):
-            raise InputError(f'"{wanted.text}" is past the {LENGTH} tokens that the model reads')
-        if not positions:
+    """The positions, among the prompt's 77 tokens, of a phrase wherever it stands in the prompt; if
+    nowhere, of its words wherever they stand. Marks count only where there is nothing else. Raises
+    InputError naming the word that is not in the prompt, and those that are."""
+    words, wanted = read(tokenizer, prompt), words_of(tokenizer, phrase)
+    if any(not word.is_mark for word in wanted):
+        words, wanted = ([w for w in text if not w.is_mark] for text in (words, wanted))
+    sought = [word.text for word in wanted]
+    if positions := _where(sought, words):
+        return positions
+    for text in sought:
+        if not _where([text], words) and text in truncated(tokenizer, prompt):
+            raise InputError(f'"{text}" is past the {LENGTH} tokens that the model reads')
+        if not _where([text], words):
             there = ", ".join(dict.fromkeys(word.text for word in words))
-            raise InputError(f'"{wanted.text}" is not in the prompt; its words are: {there}')
-        all_positions.update(positions)
-    return sorted(all_positions)
+            raise InputError(f'"{text}" is not in the prompt; its words are: {there}')
+    return sorted({position for text in sought for position in _where([text], words)})
+
+
+def _where(phrase: list[str], words: list[Word]) -> list[int]:
+    """The positions of words that read as a phrase, one after the other, wherever they do."""
+    runs = (words[i : i + len(phrase)] for i in range(len(words)))
+    return [p for run in runs if [w.text for w in run] == phrase for p in positions_of(run)]
 
 
 @dataclass(frozen=True)
@@ -132,8 +154,10 @@ def _focus(
         of_target = find(tokenizer, phrase, prompt)
     else:
         chosen = new_words(tokenizer, prompt, source) if source else []
-        chosen = chosen or ([] if of_source else noun_phrase(read(tokenizer, prompt)))
-        of_target, phrase = positions_of(chosen), " ".join(word.text for word in chosen)
+        phrase = " ".join(word.text for word in chosen)
+        if not chosen and not of_source and (chosen := noun_phrase(read(tokenizer, prompt))):
+            phrase = unicodedata.normalize("NFC", prompt)[chosen[0].start : chosen[-1].end]
+        of_target = positions_of(chosen)
     about = "no word of the prompt says what the edit is about: editing everywhere"
     if of_source:
         about = "the edit is about what the source text says and the prompt doesn't"
@@ -151,17 +175,18 @@ def positions_of(words: list[Word]) -> list[int]:
 def noun_phrase(words: list[Word]) -> list[Word]:
     """The first noun phrase of a prompt, as far as a list of stop words can tell.
 
-    "a yellow car on the grass" -> yellow, car. Articles and prepositions end it once it has begun;
-    the picture itself ("a photo of a yellow car") is not part of it.
+    "a yellow car on the grass" -> yellow, car. Articles, prepositions, commas and full stops end it
+    once it has begun, hyphens and apostrophes don't; the picture itself ("a photo of a yellow car")
+    is not part of it.
     """
     phrase: list[Word] = []
     for word in words:
-        if is_stop_word(word):
+        if not is_stop_word(word):
+            phrase.append(word)
+        if word.text in STOP_WORDS or word.text[-1] in SENTENCE:
             if phrase and not (word.text == "of" and phrase[-1].text in PICTURES):
                 break
             phrase = []
-        else:
-            phrase.append(word)
     return phrase
 
 
@@ -176,8 +201,8 @@ def new_words(tokenizer: Tokenizer, prompt: str, source: str) -> list[Word]:
 
 
 def is_stop_word(word: Word) -> bool:
-    """True for articles, prepositions and punctuation, which name nothing in a picture."""
-    return word.text in STOP_WORDS or not word.text[:1].isalnum()
+    """True for articles, prepositions and marks, which name nothing in a picture."""
+    return word.text in STOP_WORDS or word.is_mark
 
 
 def unknown_words(model: StableDiffusion, prompt: str) -> list[str]:
@@ -188,7 +213,7 @@ def unknown_words(model: StableDiffusion, prompt: str) -> list[str]:
     return [
         word.text
         for word in words_of(model.tokenizer, prompt)
-        if word.text[:1].isalnum() and not all(learned[i] for i in word.positions)
+        if not word.is_mark and not all(learned[i] for i in word.positions)
     ]
 
 

@@ -2,11 +2,17 @@
 comes of them."""
 
 import copy
+import json
 import pickle
+import random
+import shutil
 import unicodedata
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
+import ptinv
 from ptinv.errors import InputError
 from ptinv.methods.words import (
     STOP_WORDS,
@@ -14,6 +20,7 @@ from ptinv.methods.words import (
     is_stop_word,
     new_words,
     noun_phrase,
+    read,
     truncated,
     warn_of_words,
     words_of,
@@ -52,15 +59,33 @@ def test_no_prompt_has_no_words(tokenizer):
     assert words_of(tokenizer, " \n") == []
 
 
-def test_a_phrase_is_found_wherever_its_words_are(tokenizer):
-    assert find(tokenizer, "Yellow car", "a yellow car, a red car") == [2, 3, 7]
+@pytest.mark.parametrize(
+    "phrase, prompt, positions",
+    [
+        ("Yellow car", "a yellow car, a red car", [2, 3]),
+        ("green grass", "a green tree on the green grass", [6, 7]),
+        ("red car", "a red car and a red car", [2, 3, 6, 7]),
+        ("car yellow", "a yellow car, a red car", [2, 3, 7]),
+        ("green car", "a green tree and a green car, a car", [6, 7]),
+        ("pink (dogs)", "two pink (dogs) in the snow", [2, 4]),
+        ("pink dogs", "two pink (dogs) in the snow", [2, 4]),
+        ("snow-white", "snow white, a snow - white", [1, 2, 5, 7]),
+        ("dog's house", "a dog's house", [2, 5]),
+        (",", "a car, a dog,", [3, 6]),
+        ("", "a car", []),
+    ],
+)
+def test_a_phrase_is_found_as_it_stands_or_else_wherever_its_words_are(
+    tokenizer, phrase, prompt, positions
+):
+    assert find(tokenizer, phrase, prompt) == positions
 
 
 @pytest.mark.parametrize("wanted", ["cars", "ca", "boat"])
 def test_only_whole_words_are_found_and_a_refusal_lists_those_there_are(tokenizer, wanted):
     with pytest.raises(InputError) as error:
         find(tokenizer, wanted, "a yellow car, a red car")
-    said = f'"{wanted}" is not in the prompt; its words are: a, yellow, car, ,, red'
+    said = f'"{wanted}" is not in the prompt; its words are: a, yellow, car, red'
     assert str(error.value) == said
 
 
@@ -125,6 +150,9 @@ def test_truncated_and_unknown_words_are_logged(small_model, remarks):
     warn_of_words(small_model, "a grey zebra, a zebra on the grass")
     assert remarks.messages == ["the model does not know: grey, zebra"]
     remarks.clear()
+    warn_of_words(small_model, "two 🐶 — (snow-red) dogs' ...")
+    assert remarks.messages == ["the model does not know: 🐶"]
+    remarks.clear()
     warn_of_words(small_model, "a " * 74 + "red car")
     assert remarks.messages == ["the model reads 77 tokens; cut off: car"]
 
@@ -148,6 +176,12 @@ def test_truncated_and_unknown_words_are_logged(small_model, remarks):
         ("a bird above the sea", "bird"),
         ("my dog", "dog"),
         ("photos of a yellow car", "yellow car"),
+        ("two snow-white dogs in the snow", "two snow white dogs"),
+        ("a red t-shirt", "red t shirt"),
+        ("a dog's bed; a cat", "dog bed"),
+        ("two 🐶 in the snow", "two 🐶"),
+        ("a (red) car", "red car"),
+        ("a car: red", "car"),
         ("a photo of", ""),
         ("the", ""),
         ("...", ""),
@@ -194,3 +228,95 @@ def test_stop_words_and_punctuation_name_nothing_in_a_picture(tokenizer):
     words = words_of(tokenizer, "the Car, and 2 dogs on the grass.")
     assert texts(word for word in words if not is_stop_word(word)) == ["car", "2", "dogs", "grass"]
     assert {"the", "and", "on"} <= STOP_WORDS
+
+
+ALPHABET = [
+    *"abcdexyzABCİßé",
+    "e\u0301",
+    *"-'’,.!?()/\"",
+    *"日本हि",
+    *"🐶🚗👍🏽",
+    "\u200d",
+    *"+$½7",
+]
+KNOWN = ["dog", "Dogs", "red", "snow", "<my-dog>", "t-shirt", "a", "it's"]
+
+
+def random_prompt(seed: int) -> str:
+    """Letters, marks, scripts, emoji, words that repeat, and now and then more than 77 tokens."""
+    chance = random.Random(seed)
+    pieces = chance.choices([*ALPHABET, *KNOWN, " ", " ", "  "], k=chance.choice([3, 12, 30, 120]))
+    return "".join(pieces)
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_words_share_out_the_characters_and_the_tokens_of_any_prompt(personal, seed):
+    tokenizer, prompt = personal.tokenizer, random_prompt(seed)
+    words = words_of(tokenizer, prompt)
+    ends = [place for word in words for place in (word.start, word.end)]
+    assert ends == sorted(ends)  # so no character is of two words
+    positions = [position for word in words for position in word.positions]
+    count = len(tokenizer.clip(prompt, verbose=False)["input_ids"]) - 2
+    assert positions == list(range(1, count + 1))
+    seen = read(tokenizer, prompt)
+    for word in seen:
+        alike = [other for other in seen if other.text == word.text]
+        assert find(tokenizer, word.text, prompt) == [p for w in alike for p in w.positions]
+
+
+# A textual inversion: a token of its own, whose embedding is a copy of "dog"'s
+
+
+@pytest.fixture(scope="module")
+def personal(small_folder, tmp_path_factory):
+    """The small model with a token `<my-dog>` that means "dog"."""
+    folder = shutil.copytree(small_folder, tmp_path_factory.mktemp("personal") / "model")
+    config = json.loads((folder / "text_encoder/config.json").read_text())
+    own = config["vocab_size"]
+    (folder / "text_encoder/config.json").write_text(json.dumps(config | {"vocab_size": own + 1}))
+    path = folder / "text_encoder" / "model.safetensors"
+    tensors = load_file(path)
+    name = next(name for name in tensors if name.endswith("token_embedding.weight"))
+    dog = json.loads((folder / "tokenizer" / "vocab.json").read_text())["dog</w>"]
+    tensors[name] = torch.cat([tensors[name], tensors[name][dog : dog + 1]])
+    save_file(tensors, path)
+    (folder / "tokenizer" / "added_tokens.json").write_text(json.dumps({"<my-dog>": own}))
+    return ptinv.load(folder, device="cpu", dtype="float32")
+
+
+@pytest.mark.parametrize("prompt", ["two red {} on the grass", "a red {}", "{}, a {}-house"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"focus": "red {}"},
+        {"reweight": {"{}": 2.0}, "mask": None},
+        {"method": "p2p", "source": "a blue {}", "align": "refine"},
+        {"method": "p2p", "source": "a blue cat", "cross_replace": {"{}": 0.5}},
+        {"method": "pti-p2p", "source": "two {} in the snow", "subtract": "{}"},
+    ],
+)
+def test_a_token_that_means_dog_makes_what_dog_makes(personal, picture, prompt, options):
+    if options.get("focus") and "red" not in prompt:
+        pytest.skip("no such phrase")
+
+    def made(word: str):
+        def said(value):
+            if isinstance(value, dict):
+                return {said(key): item for key, item in value.items()}
+            return value.replace("{}", word) if isinstance(value, str) else value
+
+        given = {name: said(value) for name, value in options.items()}
+        return ptinv.result(personal, picture, said(prompt), steps=4, **given)
+
+    ours, theirs = made("<my-dog>"), made("dog")
+    assert (ours.latent - theirs.latent).abs().max() < 1e-5
+
+
+def test_a_token_that_means_dog_is_drawn_as_dog_is(personal, picture):
+    maps = [
+        ptinv.attention_maps(personal, picture, f"a red {word}", steps=4)
+        for word in ("<my-dog>", "dog")
+    ]
+    assert [word.text for word in maps[0].words] == ["a", "red", "<my-dog>"]
+    assert (maps[0].of("<my-dog>") - maps[1].of("dog")).abs().max() < 1e-5
