@@ -4,8 +4,8 @@ import torch
 
 from ptinv.core.attention import Place
 from ptinv.methods.controls import chained, reweight, token_gates
-from ptinv.methods.prompt_to_prompt import alignment, cross_attention, self_attention, word_tokens
-from ptinv.methods.words import find, read
+from ptinv.methods.prompt_to_prompt import alignment, cross_attention, self_attention
+from ptinv.methods.words import find
 
 ROWS = ("null", "null", "source", "target")
 SOURCE = "a yellow car on the grass"
@@ -28,7 +28,6 @@ class Pair:
     def __init__(self, model, source, target):
         self.model, self.source, self.target = model, source, target
         self.find = lambda phrase: find(model.tokenizer, phrase, target)
-        self.words = word_tokens(read(model.tokenizer, target))
 
     def mapper(self, align="auto"):
         return alignment(self.model.tokenizer, self.source, self.target, align)
@@ -41,7 +40,7 @@ class Pair:
     def everything(self, gate=1.0, self_gate=1.0, factors=None, align="auto"):
         gates = token_gates(gate, self.find)
         controls = [
-            cross_attention(self.mapper(align), gates, self.words, STEPS),
+            cross_attention(self.mapper(align), gates, STEPS),
             self_attention(self_gate, STEPS, 16 * 16),
         ]
         if factors is not None:

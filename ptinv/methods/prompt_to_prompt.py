@@ -120,26 +120,6 @@ def needleman_wunsch(source: Sequence[int], target: Sequence[int]) -> list[int]:
     return answers
 
 
-def word_tokens(words: list[Word]) -> Tensor:
-    """(77,) of bool: which positions hold words, not the start, the end or padding."""
-    held = torch.zeros(LENGTH, dtype=torch.bool, device="cpu")
-    held[positions_of(words)] = True
-    return held
-
-
-def rebalance(maps: Tensor, words: Tensor) -> Tensor:
-    """Makes the rows sum to 1 again, through the tokens that belong to no word.
-
-    Maps taken from two prompts need not sum to 1, and the paper leaves it at that. Here the start,
-    the end and the padding, where (n,) `words` is False, take up the difference, so that the words'
-    maps stay what they were made. (Only words that want more than 1 between them are scaled.)
-    """
-    words = words.to(maps.device)
-    share = (maps * words).sum(dim=-1, keepdim=True)
-    rest = (maps * ~words).sum(dim=-1, keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)
-    return torch.where(words, maps / share.clamp(min=1), maps * ((1 - share).clamp(min=0) / rest))
-
-
 def alignment(tokenizer: Tokenizer, source: str, target: str, align: Align = "auto") -> Tensor:
     """(source 77, target 77), the matrix for two prompts. "auto" replaces where both have as many
     words, else it refines. Raises as `replacement`."""
@@ -150,22 +130,20 @@ def alignment(tokenizer: Tokenizer, source: str, target: str, align: Align = "au
     return refinement(*(row[: row.index(row[-1]) + 1] for row in ids))  # without the padding
 
 
-def cross_attention(mapper: Tensor, gates: Tensor, words: Tensor, steps: int) -> ControlAt:
+def cross_attention(mapper: Tensor, gates: Tensor, steps: int) -> ControlAt:
     """M*_n = Σ_w M_w mapper_wn for the tokens whose gates (77, 2) are open: the new words are where
-    the old ones were. A word without an answer, whose column of `mapper` is 0, keeps its own map.
-
-    words: (77,), the target's, of `word_tokens`. steps: T'. The rows that it leaves sum to 1.
-    """
-    answered = mapper.any(dim=0) | ~words
+    the old ones were. A token without an answer, whose column of `mapper` is 0, keeps its own map.
+    Rows of two prompts' maps need not sum to 1; as in the paper, they are left so. steps: T'."""
+    answered = mapper.any(dim=0)
 
     def at(k: int, rows: Branches) -> RowControl | None:
-        now = opened(gates, k, steps)
+        taken = opened(gates, k, steps) & answered
 
         def gated(source: Tensor, own: Tensor) -> Tensor:
             given = einsum(source, mapper.to(source), "b h p w, w n -> b h p n")
-            return rebalance(torch.where((now & answered).to(own.device), given, own), words)
+            return torch.where(taken.to(own.device), given, own)
 
-        return RowControl("cross", rows, gated) if now.any() else None
+        return RowControl("cross", rows, gated) if taken.any() else None
 
     return at
 
@@ -189,11 +167,10 @@ def shared_attention(edit: Edit) -> list[ControlAt]:
         return []
     settings, tokenizer, steps = edit.settings, edit.model.tokenizer, len(edit.schedule)
     mapper = alignment(tokenizer, settings.source, edit.prompt, settings.align)
-    words = word_tokens(read(tokenizer, edit.prompt))
     height, width = edit.latent_size
     trained = edit.model.unet.config.trained_size
     largest = settings.self_cells**2 * height * width / trained**2  # at this picture's size
     return [
-        cross_attention(mapper, edit.words.gates, words, steps),
+        cross_attention(mapper, edit.words.gates, steps),
         self_attention(settings.self_replace, steps, largest),
     ]

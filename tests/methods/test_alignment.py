@@ -15,7 +15,6 @@ from ptinv.methods.prompt_to_prompt import (
     needleman_wunsch,
     refinement,
     replacement,
-    word_tokens,
 )
 from ptinv.methods.words import Word, positions_of, read
 
@@ -142,12 +141,6 @@ def test_padding_answers_to_itself():
 
 
 # Prompts
-
-
-def test_word_tokens_are_those_between_the_start_and_the_end():
-    assert word_tokens(words([1, 2])).nonzero().flatten().tolist() == [1, 2, 3]
-    assert not word_tokens([]).any()
-    assert word_tokens(words([1] * 75)).nonzero().flatten().tolist() == list(range(1, 76))
 
 
 def test_a_real_tokenizer_s_words_and_ids_fit(small_model):

@@ -32,8 +32,8 @@ def noise(pair, size, control, branches=("source", "target"), z=None):
 
 SIZES = pytest.mark.parametrize("size", [(16, 16), (12, 20), (24, 8)])
 KINDS = {
-    "replace": lambda pair: cross_attention(pair.mapper("replace"), ALWAYS, pair.words, STEPS),
-    "refine": lambda pair: cross_attention(pair.mapper("refine"), ALWAYS, pair.words, STEPS),
+    "replace": lambda pair: cross_attention(pair.mapper("replace"), ALWAYS, STEPS),
+    "refine": lambda pair: cross_attention(pair.mapper("refine"), ALWAYS, STEPS),
     "self": lambda pair: self_attention(1.0, STEPS, 16 * 16),
     "reweight": lambda pair: reweight(torch.ones(77), ALWAYS, STEPS),
     "everything": lambda pair: pair.everything(factors=torch.ones(77)),
