@@ -7,7 +7,6 @@ at once. Progress and remarks go to stderr, results to stdout.
 import os
 import sys
 from argparse import Namespace
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from ..methods.masks import over, painted
 from ..methods.request import opened
 from ..methods.stages import Progress
 from ..methods.table import METHODS
-from ..methods.words import Word, read
+from ..methods.words import read
 from ..metrics import psnr
 from ..settings import DEFAULTS, NAMES, check_prompt
 from ..storage import checkpoint, files, pictures
@@ -102,14 +101,15 @@ def attention(args: Namespace) -> None:
     check_prompt(args.prompt, "what to look for in the picture")
     picture, given = opened(args.picture), _settings(args)
     count = word_maps.count_steps(picture, **given)
+    for steps in args.at or []:
+        word_maps.check_maps("step", steps, range(1, count + 1))
+    levels = args.levels and [level for span in args.levels for level in span]
     image = picture.picture if isinstance(picture, Inversion) else picture
-    # what cannot be drawn is refused while the maps are blank, before the long work
-    zeros = {level: torch.zeros(count, LENGTH, 1, 1, device="cpu") for level in args.levels or [0]}
-    blank = word_maps.AttentionMaps(image, [Word("any", (1,))], zeros)
-    blank.draw(args.at)
     model = _load(args)
-    replace(blank, words=read(model.tokenizer, args.prompt)).draw(args.at)
-    how = picture, args.prompt, args.levels, _progress(args)
+    # a sheet that would be too tall is refused while the maps are blank, before the long work
+    zeros = {level: torch.zeros(count, LENGTH, 1, 1, device="cpu") for level in levels or [0]}
+    word_maps.AttentionMaps(image, read(model.tokenizer, args.prompt), zeros).draw(args.at)
+    how = picture, args.prompt, levels, _progress(args)
     maps = word_maps.attention_maps(model, *how, **given)
     pictures.save_picture(maps.draw(args.at), output)
 

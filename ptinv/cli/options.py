@@ -90,11 +90,6 @@ def word_gate(text: str) -> tuple[str, Gate]:
     return word.strip() or DEFAULT, gate(rest)
 
 
-def levels(text: str) -> list[int]:
-    """Reads levels, such as 1,2 or 0-2."""
-    return [level for span in spans(text) for level in span]
-
-
 def spans(text: str) -> list[range]:
     """Reads whole numbers and ranges of them, such as 40,20,1-10."""
     span = rf"{NUMBER}(-{NUMBER})?"
@@ -175,7 +170,7 @@ COMMANDS = {
         to right. Nothing is edited: the picture is inverted without a prompt, and the UNet is run
         once at each of its latents.""",
         [STORED, PROMPT, ("-o --output", dict(metavar="MAPS.png", required=True)),
-         ("--levels", dict(metavar="1,2", type=levels, help="of the UNet, from fine to coarse "
+         ("--levels", dict(metavar="1,2", type=spans, help="of the UNet, from fine to coarse "
             "(default: the one that masks are made at)")),
          ("--at", dict(metavar="40,20,1-10", type=spans, help="steps, from 1 next to the picture "
             "to T' (40 by default), the noisiest; a range is averaged (default: all, averaged)")),
