@@ -21,6 +21,10 @@ from .original_names import SD_V1_TEXT
 ONLY = "only Stable Diffusion v1 can be opened"
 UNET, VAE, TEXT = (f"{part}/config.json" for part in ("unet", "vae", "text_encoder"))
 SCHEDULER, PIPELINE = "scheduler/scheduler_config.json", "model_index.json"
+BY_INPUTS = {  # what a UNet of so many input channels is
+    "an inpainting model (its UNet has 9 input channels)": 9,
+    "InstructPix2Pix (its UNet has 8 input channels)": 8,
+}
 BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D")  # a level that attends, and one that doesn't
 
 # fmt: off
@@ -31,6 +35,7 @@ COUNTS = ("a list of whole numbers above 0",
 NUMBER = ("a number above 0", lambda x: type(x) in (int, float) and 0 < x < math.inf)
 LEVELS = (f"a list of {BLOCKS[1]} and at least one {BLOCKS[0]}",
     lambda x: isinstance(x, list) and BLOCKS[0] in x and all(kind in BLOCKS for kind in x))
+LISTS = (COUNTS, LEVELS)
 ACTIVATION = ("quick_gelu or gelu", lambda x: x in ("quick_gelu", "gelu"))
 
 SCHEDULE = {
@@ -74,7 +79,8 @@ def read_configs(folder: Path) -> Configs:
     """Reads what a folder's networks are built from. Raises CheckpointError naming what the folder
     is, if it is known but isn't Stable Diffusion v1; else the subfolder or file that it lacks, or
     the key that is wrong."""
-    said = {file: _json(folder / file) for file in (*COMPUTED, PIPELINE)}
+    said = {file: read_json(folder / file) for file in (*COMPUTED, PIPELINE)}
+    said[UNET] = {key: _for_all(key, value) for key, value in said[UNET].items()}
     if kind := _other_kind(folder, said):
         raise CheckpointError(f"{folder} is {kind}; {ONLY}")
     for file in TAKEN:
@@ -89,7 +95,13 @@ def read_configs(folder: Path) -> Configs:
     return configs_of(said[UNET], said[VAE], said[TEXT])
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _for_all(key: str, value: Any) -> Any:
+    """The one value in a list of it for every level, as some files spell it; else what it is."""
+    several = isinstance(value, list) and len(value) > 1 and TAKEN[UNET].get(key) not in LISTS
+    return value[0] if several and value == value[:1] * len(value) else value
+
+
+def read_json(path: Path) -> dict[str, Any]:
     """The object in a file; an empty one where there is no file."""
     try:
         said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -111,7 +123,7 @@ def _other_kind(folder: Path, said: dict[str, dict]) -> str | None:
         or unet.get("addition_embed_type") == "text_time"
         or context == 2048,
         f"a model that predicts {predicts}, not noise": predicts not in (None, "epsilon"),
-        "an inpainting model (its UNet has 9 input channels)": unet.get("in_channels") == 9,
+        **{kind: unet.get("in_channels") == count for kind, count in BY_INPUTS.items()},
         "Stable Diffusion 2": context == 1024 or unet.get("use_linear_projection"),
     }
     return next((kind for kind, is_it in kinds.items() if is_it), None)

@@ -4,6 +4,8 @@ A dictionary translates parts of the names. A single file has no configuration, 
 are those of Stable Diffusion v1, `SD_V1`.
 """
 
+import re
+
 from ..core.model import Configs
 from ..core.text import LENGTH
 from ..core.unet import UNetConfig
@@ -17,10 +19,11 @@ SD_V1_TEXT = dict(
 SD_V1_LATENT_SCALE = 0.18215
 SD_V1 = Configs(UNetConfig(), VAEConfig(), SD_V1_TEXT, SD_V1_LATENT_SCALE)
 
-LEFT_OUT = (  # schedule buffers, the average of the weights, the VAE's training loss: not needed
-    "model_ema.", "first_stage_model.loss.", "alphas_cumprod", "betas", "ddim_", "log_one_minus",
-    "logvar", "lvlb", "posterior_", "sqrt_",
+LEFT_OUT = (  # schedule buffers, averages of the weights, the VAE's training loss: not needed
+    "model_ema.", "first_stage_model.loss.", "first_stage_model.model_ema.", "alphas_cumprod",
+    "betas", "ddim_", "log_one_minus", "logvar", "lvlb", "posterior_", "sqrt_",
 )
+OF_CLIP = ("embeddings.position_ids", "logit_scale", "text_projection", "text_projection.weight")
 PARTS = {  # parts of names, between dots; `parts_of` adds those that number blocks and levels
     "model.diffusion_model": "unet", "first_stage_model": "vae",
     "cond_stage_model.transformer": "text_encoder",  # inside, the names are the same
@@ -44,8 +47,14 @@ PARTS = {  # parts of names, between dots; `parts_of` adds those that number blo
 
 
 def is_left_out(key: str) -> bool:
-    """True for a tensor that training leaves behind and inference computes for itself."""
-    return key.startswith(LEFT_OUT) or key.endswith("embeddings.position_ids")
+    """True for a tensor that training leaves behind and inference does not need."""
+    return key.startswith(LEFT_OUT) or key.endswith(OF_CLIP)
+
+
+def with_text_model(name: str) -> str:
+    """A text encoder's tensor name with the prefix that NovelAI's and transformers 5's lack."""
+    bare = r"^text_encoder\.(?=(embeddings|encoder|final_layer_norm)\.)"
+    return re.sub(bare, "text_encoder.text_model.", name)
 
 
 def rename(key: str, parts: dict[str, str]) -> str:
