@@ -21,20 +21,13 @@ from ..core.model import WEIGHTS, Configs, StableDiffusion
 from ..core.text import Tokenizer
 from ..errors import CheckpointError, InputError
 from . import original_names as names
-from .folder_configs import BY_INPUTS, ONLY, read_configs, read_json
+from .folder_configs import ONLY, has_inputs, read_configs, read_json
 from .provenance import hash_of_files, hash_of_tensors
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 FLOATING = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # as safetensors calls them
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
-NAME = {
-    "diffusion_pytorch_model",
-    "model",
-    "fp16",
-    "safetensors",
-    "index",
-    "json",
-}  # weights' parts
+SAFE = re.compile(r"(diffusion_pytorch_)?model(\.fp16)?\.safetensors(\.(index|fp16|json))*")
 TOKENIZERS = ("tokenizer.json",), ("vocab.json", "merges.txt")  # of both, transformers reads this
 PACKAGE = Path(__file__).parents[1]
 PLACES = (PACKAGE / "tiny", PACKAGE.parent / "weights" / "tiny")  # installed; in a checkout
@@ -121,14 +114,14 @@ def _tokenizer(folder: Path, known: int) -> Tokenizer:
     """CLIP's tokenizer in a folder, of `known` tokens at most. Raises InputError for any other."""
     try:
         tokenizer = Tokenizer(folder)
-        clip, ids = tokenizer.clip, tokenizer.clip("a")["input_ids"]
-        if clip.convert_ids_to_tokens(ids) != ["<|startoftext|>", "a</w>", "<|endoftext|>"]:
-            raise ValueError("it reads other tokens; use the model's own")
-        if not ids[0] + 1 == ids[2] < clip.vocab_size:  # CLIP's vocabulary ends with both
-            raise ValueError("its tokens are in another order; use the model's own")
-        if len(clip) > known:
-            there = f"it has {len(clip)} tokens"
-            raise ValueError(f"{there}, but the text encoder was trained on {known}")
+        start, word, end = tokenizer.clip("a")["input_ids"]
+        as_clip = tokenizer.clip.convert_ids_to_tokens(word) == "a</w>"
+        if not (
+            as_clip and start + 1 == end < tokenizer.clip.vocab_size
+        ):  # both end the vocabulary
+            raise ValueError("its tokens are others or in another order; use the model's own")
+        if (there := len(tokenizer.clip)) > known:
+            raise ValueError(f"it has {there} tokens, but the text encoder was trained on {known}")
         return tokenizer
     except Exception as error:  # the tokenizers library raises nothing narrower
         why = " ".join(str(error).split())[:200]
@@ -152,20 +145,17 @@ def open_checkpoint(
         raise CheckpointError(f"there is no checkpoint at {path}")
     tensors: Entries = {}
     for name, entry in stored:
-        if (ours := names.with_text_model(model.respelt(name))) in tensors:
-            where = "once in an old spelling or another shard"
-            raise CheckpointError(f"{entry.path} holds {ours} twice, {where}")
+        if (ours := model.respelt(names.rename(name, names.BARE_TEXT))) in tensors:
+            raise CheckpointError(f"{entry.path} holds {ours} twice, in two spellings or shards")
         # the original VAE writes its attention's linear layers as 1×1 convolutions
         if "mid_block.attentions.0.to_" in ours and entry.shape[2:] == [1, 1]:
             entry = entry._replace(shape=entry.shape[:2])
         tensors[ours] = entry
     places = [Path(tokenizer)] if tokenizer else [folder / "tokenizer", folder]
-    for place in places:
-        for form in TOKENIZERS:
-            words = [place / name for name in form]
-            if all(path.is_file() for path in words):
-                added = place / "added_tokens.json"  # as a textual inversion leaves them
-                return Checkpoint(configs, words + [added] * added.is_file(), tensors)
+    for words in ([place / name for name in form] for place in places for form in TOKENIZERS):
+        if all(path.is_file() for path in words):
+            added = words[0].with_name("added_tokens.json")  # of a textual inversion
+            return Checkpoint(configs, words + [added] * added.is_file(), tensors)
     looked, lacks = " or ".join(map(str, places)), " or ".join(map(" and ".join, TOKENIZERS))
     raise CheckpointError(f"no tokenizer ({lacks}) in {looked}; give its folder as the tokenizer")
 
@@ -179,28 +169,24 @@ def _of_folder(folder: Path, half: bool) -> Iterator[tuple[str, Entry]]:
 
 
 def _weights(folder: Path, half: bool) -> list[Path]:
-    """The files of a network's weights: one, or the shards that an index lists. The whole comes
-    before shards, and a pickle last. Raises CheckpointError for a missing or damaged file."""
-
-    def order(path: Path) -> tuple[bool, bool, str]:
-        return path.suffix in PICKLES, ("fp16" in path.name) != half, path.name
-
-    files = [path for path in folder.iterdir() if path.is_file()]
-    weights = [p for p in files if {"safetensors"} <= set(p.name.split(".")) <= NAME]
-    path = min(weights + [p for p in files if p.suffix in PICKLES], key=order, default=None)
-    if path is None:
+    """The files of a network's weights: one, else the shards that an index lists. Raises
+    CheckpointError if there are none, and for an index of anything but files beside it."""
+    files = (path for path in folder.iterdir() if path.is_file())
+    known = [path for path in files if path.suffix in PICKLES or SAFE.fullmatch(path.name)]
+    if not known:
         usual = folder / WEIGHTS[folder.name]
-        raise CheckpointError(f"the checkpoint lacks {usual} (or its .fp16 or .index.json)")
+        raise CheckpointError(f"the checkpoint lacks {usual} (or its .fp16, or its .index.json)")
+    path = min(known, key=lambda p: (p.suffix in PICKLES, ("fp16" in p.name) != half, p.name))
     if path.suffix != ".json":
         return [path]
     listed = read_json(path).get("weight_map")
-    shards = list(listed.values()) if isinstance(listed, dict) else []
-    if not shards or not all(isinstance(name, str) and Path(name).name == name for name in shards):
-        raise CheckpointError(f"{path}: its weight_map must name files beside it; fetch it again")
-    for name in shards:
-        if not (folder / name).is_file():
-            raise CheckpointError(f"{path} lists {name}, which is not there; fetch it again")
-    return [folder / name for name in sorted(set(shards))]
+    if not isinstance(listed, dict) or not listed:
+        raise CheckpointError(f"{path} has no weight_map; fetch it again")
+    shards = [folder / name for name in sorted(set(map(str, listed.values())))]
+    for shard in shards:
+        if shard.parent != folder or not shard.is_file():
+            raise CheckpointError(f"{path} lists {shard}, which is no file beside it; fetch it")
+    return shards
 
 
 def _of_file(path: Path, configs: Configs) -> Iterator[tuple[str, Entry]]:
@@ -208,11 +194,10 @@ def _of_file(path: Path, configs: Configs) -> Iterator[tuple[str, Entry]]:
     found = _entries(path)
     if kind := _other_kind(found):
         raise CheckpointError(f"{path} is {kind}; {ONLY}")
-    if scale := found.pop("scale_factor", None):
-        ((_, number),) = _read({"": scale})
-        if abs(number.sum().item() - configs.latent_scale) > 1e-3:  # stored as float16, perhaps
-            is_ours = f"latent scale must be {configs.latent_scale}"
-            raise CheckpointError(f"{path}: its {is_ours} but is {number.sum():.5g}; {ONLY}")
+    for name, scale in _read({key: found.pop(key) for key in ("scale_factor",) if key in found}):
+        if not abs(scale.sum().item() / configs.latent_scale - 1) < 1e-3:  # float16 rounds it
+            usual = f"must be {configs.latent_scale} but is {scale.sum():.5g}"
+            raise CheckpointError(f"{path}: {name} {usual}; {ONLY}")
     parts = names.parts_of(configs)
     for key, entry in found.items():
         yield names.rename(key, parts), entry
@@ -247,9 +232,9 @@ def _other_kind(found: Entries) -> str | None:
         return any(re.search(pattern, key) for key in found)
 
     first, context = inputs("0.0"), inputs("1.1.transformer_blocks.0.attn2.to_k")
-    no_unet = not has(r"^model\.diffusion_model\.")
     parts = {"model.diffusion": "UNet", "first_stage": "VAE", "cond_stage": "text encoder"}
-    lacking = [part for key, part in parts.items() if not has(f"^{key}_model\\.")]
+    lacking = [part for key, part in parts.items() if not has(rf"^{key}_model\.")]
+    no_unet = "UNet" in lacking
     kinds = {
         "Stable Diffusion XL": has(r"^conditioner\.embedders\."),
         "a model that predicts v, not noise": "v_pred" in found,
@@ -259,12 +244,9 @@ def _other_kind(found: Entries) -> str | None:
         and has("^(emb_params|string_to_param|<)"),
         "one network alone (to open diffusers' layout, give the whole folder)": no_unet
         and has(r"^(down_blocks|encoder|text_model)\."),
-        **{kind: first == count for kind, count in BY_INPUTS.items()},
-        f"a model whose UNet has {first} input channels": first not in (None, 4),
+        has_inputs(first): first not in (None, 4),
         "Stable Diffusion 2": context == 1024 or has(r"^cond_stage_model\.model\."),
-        f"not a whole checkpoint in the original layout: it has no {' and no '.join(lacking)}": (
-            lacking
-        ),
+        f"not a whole checkpoint: it has no {' and no '.join(lacking)}": lacking,
     }
     return next((kind for kind, is_it in kinds.items() if is_it), None)
 

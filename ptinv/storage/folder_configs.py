@@ -21,10 +21,7 @@ from .original_names import SD_V1_TEXT
 ONLY = "only Stable Diffusion v1 can be opened"
 UNET, VAE, TEXT = (f"{part}/config.json" for part in ("unet", "vae", "text_encoder"))
 SCHEDULER, PIPELINE = "scheduler/scheduler_config.json", "model_index.json"
-BY_INPUTS = {  # what a UNet of so many input channels is
-    "an inpainting model (its UNet has 9 input channels)": 9,
-    "InstructPix2Pix (its UNet has 8 input channels)": 8,
-}
+BY_INPUTS = {"8": "InstructPix2Pix", "9": "an inpainting model"}  # the channels that a UNet takes
 BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D")  # a level that attends, and one that doesn't
 
 # fmt: off
@@ -35,7 +32,6 @@ COUNTS = ("a list of whole numbers above 0",
 NUMBER = ("a number above 0", lambda x: type(x) in (int, float) and 0 < x < math.inf)
 LEVELS = (f"a list of {BLOCKS[1]} and at least one {BLOCKS[0]}",
     lambda x: isinstance(x, list) and BLOCKS[0] in x and all(kind in BLOCKS for kind in x))
-LISTS = (COUNTS, LEVELS)
 ACTIVATION = ("quick_gelu or gelu", lambda x: x in ("quick_gelu", "gelu"))
 
 SCHEDULE = {
@@ -97,7 +93,9 @@ def read_configs(folder: Path) -> Configs:
 
 def _for_all(key: str, value: Any) -> Any:
     """The one value in a list of it for every level, as some files spell it; else what it is."""
-    several = isinstance(value, list) and len(value) > 1 and TAKEN[UNET].get(key) not in LISTS
+    several = (
+        isinstance(value, list) and len(value) > 1 and TAKEN[UNET].get(key) not in (COUNTS, LEVELS)
+    )
     return value[0] if several and value == value[:1] * len(value) else value
 
 
@@ -112,6 +110,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return said
 
 
+def has_inputs(count: Any) -> str:
+    """The name of a model that isn't Stable Diffusion v1 by its UNet's input channels."""
+    return f"{BY_INPUTS.get(str(count), 'a model')} (its UNet has {count} input channels)"
+
+
 def _other_kind(folder: Path, said: dict[str, dict]) -> str | None:
     """The name of the model that a folder holds, if it is known and isn't Stable Diffusion v1."""
     unet, predicts = said[UNET], said[SCHEDULER].get("prediction_type")
@@ -123,7 +126,7 @@ def _other_kind(folder: Path, said: dict[str, dict]) -> str | None:
         or unet.get("addition_embed_type") == "text_time"
         or context == 2048,
         f"a model that predicts {predicts}, not noise": predicts not in (None, "epsilon"),
-        **{kind: unet.get("in_channels") == count for kind, count in BY_INPUTS.items()},
+        has_inputs(unet.get("in_channels")): str(unet.get("in_channels")) in BY_INPUTS,
         "Stable Diffusion 2": context == 1024 or unet.get("use_linear_projection"),
     }
     return next((kind for kind, is_it in kinds.items() if is_it), None)

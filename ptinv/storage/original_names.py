@@ -4,8 +4,6 @@ A dictionary translates parts of the names. A single file has no configuration, 
 are those of Stable Diffusion v1, `SD_V1`.
 """
 
-import re
-
 from ..core.model import Configs
 from ..core.text import LENGTH
 from ..core.unet import UNetConfig
@@ -43,18 +41,16 @@ PARTS = {  # parts of names, between dots; `parts_of` adds those that number blo
     "mid.attn_1.proj_out": "mid_block.attentions.0.to_out.0",
     "mid.attn_1": "mid_block.attentions.0", "q": "to_q", "k": "to_k", "v": "to_v",
 }
+BARE_TEXT = {  # NovelAI's text encoder, and one that transformers 5 makes anew, lack the prefix
+    f"text_encoder.{part}": f"text_encoder.text_model.{part}"
+    for part in ("embeddings", "encoder", "final_layer_norm")
+}
 # fmt: on
 
 
 def is_left_out(key: str) -> bool:
     """True for a tensor that training leaves behind and inference does not need."""
     return key.startswith(LEFT_OUT) or key.endswith(OF_CLIP)
-
-
-def with_text_model(name: str) -> str:
-    """A text encoder's tensor name with the prefix that NovelAI's and transformers 5's lack."""
-    bare = r"^text_encoder\.(?=(embeddings|encoder|final_layer_norm)\.)"
-    return re.sub(bare, "text_encoder.text_model.", name)
 
 
 def rename(key: str, parts: dict[str, str]) -> str:
