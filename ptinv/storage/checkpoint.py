@@ -21,7 +21,7 @@ from ..core.model import WEIGHTS, Configs, StableDiffusion
 from ..core.text import Tokenizer
 from ..errors import CheckpointError, InputError
 from . import original_names as names
-from .folder_configs import ONLY, has_inputs, read_configs, read_json
+from .folder_configs import BY_INPUTS, ONLY, read_configs, read_json
 from .provenance import hash_of_files, hash_of_tensors
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -98,13 +98,12 @@ def load(
 def _device(wanted: str | torch.device | None) -> torch.device:
     """The device of that name. Raises InputError if there is none here."""
     name = str(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
-    kind = name.partition(":")[0]
-    if kind not in ("cpu", "cuda"):
+    kind, counts = name.partition(":")[0], {"cpu": 1, "cuda": torch.cuda.device_count()}
+    if kind not in counts:
         raise InputError(f"the device must be cuda or cpu, not {name}")
-    if kind == "cuda" and not torch.cuda.is_available():
+    if not counts[kind]:
         raise InputError("there is no CUDA device here; use the cpu device")
-    count = torch.cuda.device_count() if kind == "cuda" else 1
-    there = [kind, *(f"{kind}:{i}" for i in range(count))]
+    there = [kind, *(f"{kind}:{i}" for i in range(counts[kind]))]
     if name not in there:
         raise InputError(f"there is no device {name}; the last of its kind is {there[-1]}")
     return torch.device(name)
@@ -115,17 +114,15 @@ def _tokenizer(folder: Path, known: int) -> Tokenizer:
     try:
         tokenizer = Tokenizer(folder)
         start, word, end = tokenizer.clip("a")["input_ids"]
-        as_clip = tokenizer.clip.convert_ids_to_tokens(word) == "a</w>"
-        if not (
-            as_clip and start + 1 == end < tokenizer.clip.vocab_size
-        ):  # both end the vocabulary
+        read, size = tokenizer.clip.convert_ids_to_tokens(word), tokenizer.clip.vocab_size
+        if read != "a</w>" or not start + 1 == end < size:  # CLIP's vocabulary ends with both
             raise ValueError("its tokens are others or in another order; use the model's own")
         if (there := len(tokenizer.clip)) > known:
             raise ValueError(f"it has {there} tokens, but the text encoder was trained on {known}")
         return tokenizer
     except Exception as error:  # the tokenizers library raises nothing narrower
-        why = " ".join(str(error).split())[:200]
-        raise InputError(f"{folder} does not hold the model's CLIP tokenizer ({why})") from error
+        wrong = "does not hold the model's CLIP tokenizer, or that of a newer transformers"
+        raise InputError(f"{folder} {wrong} ({' '.join(str(error).split())[:200]})") from error
 
 
 def open_checkpoint(
@@ -171,12 +168,11 @@ def _of_folder(folder: Path, half: bool) -> Iterator[tuple[str, Entry]]:
 def _weights(folder: Path, half: bool) -> list[Path]:
     """The files of a network's weights: one, else the shards that an index lists. Raises
     CheckpointError if there are none, and for an index of anything but files beside it."""
-    files = (path for path in folder.iterdir() if path.is_file())
-    known = [path for path in files if path.suffix in PICKLES or SAFE.fullmatch(path.name)]
-    if not known:
-        usual = folder / WEIGHTS[folder.name]
-        raise CheckpointError(f"the checkpoint lacks {usual} (or its .fp16, or its .index.json)")
-    path = min(known, key=lambda p: (p.suffix in PICKLES, ("fp16" in p.name) != half, p.name))
+    known = [p for p in folder.iterdir() if p.suffix in PICKLES or SAFE.fullmatch(p.name)]
+    if not (files := [path for path in known if path.is_file()]):
+        lacks = folder / WEIGHTS[folder.name]
+        raise CheckpointError(f"the checkpoint lacks {lacks} (or its .fp16, or its .index.json)")
+    path = min(files, key=lambda p: (p.suffix in PICKLES, ("fp16" in p.name) != half, p.name))
     if path.suffix != ".json":
         return [path]
     listed = read_json(path).get("weight_map")
@@ -213,8 +209,7 @@ def _entries(path: Path) -> Entries:
         )
     try:
         with safe_open(path, framework="pt") as file:
-            needed = [key for key in file.keys() if not names.is_left_out(key)]
-            slices = {key: file.get_slice(key) for key in needed}
+            slices = {k: file.get_slice(k) for k in file.keys() if not names.is_left_out(k)}
             return {k: Entry(path, k, s.get_shape(), s.get_dtype()) for k, s in slices.items()}
     except (SafetensorError, OSError) as error:
         wrong = f"{path} is not a whole safetensors file ({error}); fetch it again"
@@ -244,7 +239,7 @@ def _other_kind(found: Entries) -> str | None:
         and has("^(emb_params|string_to_param|<)"),
         "one network alone (to open diffusers' layout, give the whole folder)": no_unet
         and has(r"^(down_blocks|encoder|text_model)\."),
-        has_inputs(first): first not in (None, 4),
+        BY_INPUTS.get(first, f"a model of {first} input channels"): first not in (None, 4),
         "Stable Diffusion 2": context == 1024 or has(r"^cond_stage_model\.model\."),
         f"not a whole checkpoint: it has no {' and no '.join(lacking)}": lacking,
     }

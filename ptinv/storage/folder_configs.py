@@ -21,7 +21,7 @@ from .original_names import SD_V1_TEXT
 ONLY = "only Stable Diffusion v1 can be opened"
 UNET, VAE, TEXT = (f"{part}/config.json" for part in ("unet", "vae", "text_encoder"))
 SCHEDULER, PIPELINE = "scheduler/scheduler_config.json", "model_index.json"
-BY_INPUTS = {"8": "InstructPix2Pix", "9": "an inpainting model"}  # the channels that a UNet takes
+BY_INPUTS = {8: "InstructPix2Pix (8 input channels)", 9: "an inpainting model (9 input channels)"}
 BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D")  # a level that attends, and one that doesn't
 
 # fmt: off
@@ -93,10 +93,8 @@ def read_configs(folder: Path) -> Configs:
 
 def _for_all(key: str, value: Any) -> Any:
     """The one value in a list of it for every level, as some files spell it; else what it is."""
-    several = (
-        isinstance(value, list) and len(value) > 1 and TAKEN[UNET].get(key) not in (COUNTS, LEVELS)
-    )
-    return value[0] if several and value == value[:1] * len(value) else value
+    same = isinstance(value, list) and len(value) > 1 and value == value[:1] * len(value)
+    return value[0] if same and TAKEN[UNET].get(key) not in (COUNTS, LEVELS) else value
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -110,11 +108,6 @@ def read_json(path: Path) -> dict[str, Any]:
     return said
 
 
-def has_inputs(count: Any) -> str:
-    """The name of a model that isn't Stable Diffusion v1 by its UNet's input channels."""
-    return f"{BY_INPUTS.get(str(count), 'a model')} (its UNet has {count} input channels)"
-
-
 def _other_kind(folder: Path, said: dict[str, dict]) -> str | None:
     """The name of the model that a folder holds, if it is known and isn't Stable Diffusion v1."""
     unet, predicts = said[UNET], said[SCHEDULER].get("prediction_type")
@@ -126,7 +119,7 @@ def _other_kind(folder: Path, said: dict[str, dict]) -> str | None:
         or unet.get("addition_embed_type") == "text_time"
         or context == 2048,
         f"a model that predicts {predicts}, not noise": predicts not in (None, "epsilon"),
-        has_inputs(unet.get("in_channels")): str(unet.get("in_channels")) in BY_INPUTS,
+        **{kind: unet.get("in_channels") == count for count, kind in BY_INPUTS.items()},
         "Stable Diffusion 2": context == 1024 or unet.get("use_linear_projection"),
     }
     return next((kind for kind, is_it in kinds.items() if is_it), None)

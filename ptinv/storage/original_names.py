@@ -41,10 +41,8 @@ PARTS = {  # parts of names, between dots; `parts_of` adds those that number blo
     "mid.attn_1.proj_out": "mid_block.attentions.0.to_out.0",
     "mid.attn_1": "mid_block.attentions.0", "q": "to_q", "k": "to_k", "v": "to_v",
 }
-BARE_TEXT = {  # NovelAI's text encoder, and one that transformers 5 makes anew, lack the prefix
-    f"text_encoder.{part}": f"text_encoder.text_model.{part}"
-    for part in ("embeddings", "encoder", "final_layer_norm")
-}
+BARE_TEXT = {f"text_encoder.{part}": f"text_encoder.text_model.{part}"  # NovelAI's are bare, and
+    for part in ("embeddings", "encoder", "final_layer_norm")}  # what transformers 5 makes anew
 # fmt: on
 
 

@@ -124,7 +124,7 @@ CONTEXT = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_
     "changed, said",
     [
         ({FIRST: torch.zeros(1, 9)}, "inpainting"),
-        ({FIRST: torch.zeros(1, 8)}, r"InstructPix2Pix \(its UNet has 8 input channels"),
+        ({FIRST: torch.zeros(1, 8)}, r"InstructPix2Pix \(8 input channels"),
         ({FIRST: torch.zeros(1, 7)}, "7 input channels"),
         ({FIRST: torch.zeros(1, 4), CONTEXT: torch.zeros(1, 1024)}, "Stable Diffusion 2"),
         ({"conditioner.embedders.0.x": torch.zeros(1)}, "Stable Diffusion XL"),

@@ -6,6 +6,8 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, models
+from transformers import CLIPTokenizerFast
 
 from ptinv.errors import CheckpointError, InputError
 from ptinv.storage.checkpoint import EMBEDDED, load, open_checkpoint
@@ -101,6 +103,71 @@ def test_loaded_networks_are_frozen_in_eval_mode_and_hold_nothing_on_the_meta_de
         assert not any(buffer.is_meta for buffer in network.buffers())
 
 
+# Shards
+
+
+def in_shards(path, count=3):
+    """Splits a file into so many shards and an index, by hand."""
+    weights = load_file(path)
+    shards = {f"{path.stem}-{i}.safetensors": sorted(weights)[i::count] for i in range(count)}
+    for name, keys in shards.items():
+        save_file({key: weights[key] for key in keys}, path.with_name(name))
+    weight_map = {key: name for name, keys in shards.items() for key in keys}
+    index = path.with_name(path.name + ".index.json")
+    index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    path.unlink()
+    return index
+
+
+def test_shards_open_as_the_whole_does_and_a_whole_file_comes_first(folder, small_model):
+    for path in folder.glob("*/*.safetensors"):
+        in_shards(path)
+    model = load(folder, device="cpu", dtype="float32")
+    assert torch.equal(model.embed("a red car"), small_model.embed("a red car"))
+    ours, theirs = model.unet.state_dict(), small_model.unet.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert len(model.files) == 3 * 3 + 2
+    whole = folder / "vae" / "diffusion_pytorch_model.safetensors"
+    whole.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+        load(folder)
+
+
+def test_accelerate_names_every_network_alike(folder):
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    in_shards(path.rename(path.with_name("model.safetensors")))
+    assert len(load(folder, device="cpu").files) == 3 + 2 + 2
+
+
+def test_a_tensor_in_two_shards_is_refused(folder):
+    index = in_shards(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    path = index.with_name("diffusion_pytorch_model-0.safetensors")
+    again = load_file(path.with_name("diffusion_pytorch_model-1.safetensors"))
+    save_file(load_file(path) | again, path)
+    with pytest.raises(CheckpointError, match="twice, in two spellings or shards"):
+        load(folder)
+
+
+@pytest.mark.parametrize(
+    "extra, said",
+    [
+        ({}, "has no weight_map"),
+        ({"weight_map": []}, "has no weight_map"),
+        ({"weight_map": {"a": 5}}, "lists .*5, which is no file beside it"),
+        ({"weight_map": {"a": "../vae/diffusion_pytorch_model.safetensors"}}, "no file beside it"),
+        ({"weight_map": {"a": "/etc/hostname"}}, "lists /etc/hostname, which is no file beside"),
+        ({"weight_map": {"a": "gone.safetensors"}}, "lists .*gone.safetensors, which is no file"),
+        ({"weight_map": {"a": ".."}}, "no file beside it"),
+    ],
+)
+def test_an_index_of_anything_but_files_beside_it_is_refused(folder, extra, said):
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.with_name(weights.name + ".index.json").write_text(json.dumps(extra))
+    weights.unlink()
+    with pytest.raises(CheckpointError, match=said):
+        load(folder, device="cpu")
+
+
 # How it is opened
 
 
@@ -153,3 +220,62 @@ def test_a_tokenizer_of_another_order_or_of_nothing_is_refused(small_folder, tmp
             (folder / "merges.txt").write_text("#version: 0.2\n")
         with pytest.raises(InputError, match=said):
             load(small_folder, tokenizer=folder)
+
+
+# The tokenizer's other form
+
+
+@pytest.fixture
+def modern(folder):
+    """The folder with its tokenizer as transformers 5 saves it: `tokenizer.json` alone."""
+    CLIPTokenizerFast.from_pretrained(folder / "tokenizer").save_pretrained(folder / "new")
+    shutil.rmtree(folder / "tokenizer")
+    (folder / "new").rename(folder / "tokenizer")
+    for name in ("vocab.json", "merges.txt", "special_tokens_map.json"):  # which 4 adds
+        (folder / "tokenizer" / name).unlink(missing_ok=True)
+    return folder
+
+
+PROMPTS = ["two  DOGS in the snow", "a t-shirt's <dog> in 1990, naïve 🐶", "a " * 90, ""]
+
+
+def test_tokenizer_json_alone_gives_the_same_ids_and_embeddings(modern, small_model):
+    model = load(modern, device="cpu", dtype="float32")
+    assert model.files[-1].name == "tokenizer.json"
+    assert torch.equal(model.tokenizer.ids(PROMPTS), small_model.tokenizer.ids(PROMPTS))
+    assert torch.equal(model.embed(PROMPTS), small_model.embed(PROMPTS))
+
+
+def test_how_tokenizer_json_pads_is_not_taken(modern, small_model):
+    path = modern / "tokenizer" / "tokenizer.json"
+    padding = {"strategy": {"Fixed": 77}, "direction": "Right", "pad_to_multiple_of": None}
+    padding |= {"pad_id": 0, "pad_type_id": 0, "pad_token": "!"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"padding": padding}))
+    model = load(modern, device="cpu", dtype="float32")
+    assert torch.equal(model.tokenizer.ids(PROMPTS), small_model.tokenizer.ids(PROMPTS))
+
+
+LETTERS = {letter: i for i, letter in enumerate("abcdefghijklmnopqrstuvwxyz")}
+ENDINGS = {f"{letter}</w>": 26 + i for letter, i in LETTERS.items()}
+OTHERS = {  # tokenizers of other models
+    "BERT's kind": models.WordPiece(LETTERS | {"[UNK]": 26}, unk_token="[UNK]"),
+    "GPT-2's kind": models.BPE(LETTERS | {"<|endoftext|>": 26}, []),
+    "T5's kind": models.Unigram([("a", -1.0), ("b", -2.0)]),
+    "no end tokens": models.BPE(LETTERS | ENDINGS, [], end_of_word_suffix="</w>"),
+    "other tokens": models.BPE(LETTERS | {"<|startoftext|>": 26, "<|endoftext|>": 27}, []),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_tokenizer_json_that_is_not_clip_s_is_refused(folder, kind):
+    Tokenizer(OTHERS[kind]).save(str(folder / "tokenizer" / "tokenizer.json"))
+    with pytest.raises(InputError, match="does not hold the model's CLIP tokenizer") as caught:
+        load(folder, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"model": {"vocab": 5}}'])
+def test_a_damaged_tokenizer_json_is_refused(folder, content):
+    (folder / "tokenizer" / "tokenizer.json").write_text(content)
+    with pytest.raises(InputError, match="does not hold the model's CLIP tokenizer"):
+        load(folder, device="cpu")
