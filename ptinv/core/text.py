@@ -41,7 +41,7 @@ class Tokenizer:
     """Reads a prompt as the 77 token ids that the model sees.
 
     A common word is one token; a rarer one is several, of which the last ends in `</w>`.
-    folder: holds CLIP's `vocab.json` and `merges.txt`.
+    folder: holds CLIP's `vocab.json` and `merges.txt`, or `tokenizer.json`, which wins.
     """
 
     def __init__(self, folder: Path):

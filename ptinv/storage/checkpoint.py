@@ -121,7 +121,7 @@ def _tokenizer(folder: Path, known: int) -> Tokenizer:
             raise ValueError(f"it has {there} tokens, but the text encoder was trained on {known}")
         return tokenizer
     except Exception as error:  # the tokenizers library raises nothing narrower
-        wrong = "does not hold the model's CLIP tokenizer, or that of a newer transformers"
+        wrong = "does not hold the model's CLIP tokenizer, or one for a newer transformers"
         raise InputError(f"{folder} {wrong} ({' '.join(str(error).split())[:200]})") from error
 
 
@@ -134,7 +134,8 @@ def open_checkpoint(
     path = Path(path)
     if path.is_dir():
         folder, configs = path, read_configs(path)
-        stored = _of_folder(path, half)
+        files = ((part, file) for part in WEIGHTS for file in _weights(path / part, half))
+        stored = ((f"{part}.{k}", e) for part, file in files for k, e in _entries(file).items())
     elif path.is_file():
         folder, configs = path.parent, names.SD_V1
         stored = _of_file(path, configs)
@@ -155,14 +156,6 @@ def open_checkpoint(
             return Checkpoint(configs, words + [added] * added.is_file(), tensors)
     looked, lacks = " or ".join(map(str, places)), " or ".join(map(" and ".join, TOKENIZERS))
     raise CheckpointError(f"no tokenizer ({lacks}) in {looked}; give its folder as the tokenizer")
-
-
-def _of_folder(folder: Path, half: bool) -> Iterator[tuple[str, Entry]]:
-    """Yields the tensors of a folder in diffusers' layout, by network and name."""
-    for part in WEIGHTS:
-        for path in _weights(folder / part, half):
-            for key, entry in _entries(path).items():
-                yield f"{part}.{key}", entry
 
 
 def _weights(folder: Path, half: bool) -> list[Path]:
@@ -233,12 +226,11 @@ def _other_kind(found: Entries) -> str | None:
     kinds = {
         "Stable Diffusion XL": has(r"^conditioner\.embedders\."),
         "a model that predicts v, not noise": "v_pred" in found,
-        "a LoRA (merge it into the weights of a Stable Diffusion v1 first)": no_unet
-        and has("lora|hada_"),
-        "a textual inversion's embedding (of a token, not a model)": no_unet
-        and has("^(emb_params|string_to_param|<)"),
-        "one network alone (to open diffusers' layout, give the whole folder)": no_unet
-        and has(r"^(down_blocks|encoder|text_model)\."),
+        "a LoRA (merge it into the weights of a model first)": no_unet and has("lora|hada_"),
+        "a textual inversion's embedding (of a token)": no_unet
+        and has("^(emb_params|string_to_|<)"),
+        "one network alone (give the whole folder)": no_unet
+        and has(r"^(down_blocks|embeddings|encoder|text_model)\."),
         BY_INPUTS.get(first, f"a model of {first} input channels"): first not in (None, 4),
         "Stable Diffusion 2": context == 1024 or has(r"^cond_stage_model\.model\."),
         f"not a whole checkpoint: it has no {' and no '.join(lacking)}": lacking,
@@ -258,12 +250,11 @@ def _mismatches(wanted: dict[str, Tensor], found: Entries) -> str:
         "of another shape": [f"{n} is {found[n].shape}, not {shapes[n]}" for n in misshapen],
         "not floating-point": whole,
     }
-    said = []
-    for kind, tensors in kinds.items():
-        if tensors:
-            more = f" and {len(tensors) - 3} more" if len(tensors) > 3 else ""
-            said.append(f"{kind}: {', '.join(tensors[:3])}{more}")
-    return "; ".join(said)
+
+    def some(tensors: list[str]) -> str:
+        return ", ".join(tensors[:3]) + f" and {len(tensors) - 3} more" * (len(tensors) > 3)
+
+    return "; ".join(f"{kind}: {some(tensors)}" for kind, tensors in kinds.items() if tensors)
 
 
 def _read(tensors: Entries) -> Iterator[tuple[str, Tensor]]:
