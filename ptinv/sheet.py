@@ -1,14 +1,8 @@
-"""One labelled grid of pictures, for the package and its tools.
-
-A sheet is rows of tiles. A row's name stands at its left and a tile's label over its picture, so
-the labels of the first row can head the columns; a fainter remark may follow either. All sizes are
-in pixels.
-"""
+"""A labelled grid of pictures: rows of tiles under a heading each, in any letters."""
 
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
-from math import ceil
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw
@@ -16,10 +10,8 @@ from PIL.ImageFont import FreeTypeFont, load_default, truetype
 
 from .errors import InputError
 
-WIDE, TALL = 2120, 16_000  # a sheet at most; no format's limit is lower than 16383
-MARGIN, GAP = 16, 8  # round the sheet; between pictures
-NAMES = 210  # the width of the names' column
-NARROW = 128  # that of any other at least, so that words fit
+WIDE, TALL = 2120, 16_000  # pixels of a sheet at most; no format's limit is lower than 16383
+MARGIN, GAP, NARROW = 16, 8, 128  # round the sheet; between pictures; of a column at least
 FONT, SIZE, LINE = load_default(15), 15, 20  # and a line's height
 # for letters that it lacks: what a system may have, the widest first
 FALLBACKS = "DejaVuSans NotoSansCJK-Regular arial msyh seguiemj ArialUnicode Symbola".split()
@@ -27,83 +19,50 @@ BLACK, GREY = (20, 20, 20), (110, 110, 110)
 
 
 class Tile(NamedTuple):
-    """A picture, drawn as it is, under a few words."""
+    """A picture, drawn as it is, under two lines."""
 
     picture: Image.Image
-    label: str = ""
+    label: str
     remark: str = ""
 
 
-class Row(NamedTuple):
-    """Tiles side by side, and on below where a sheet is too narrow; without any, a heading."""
-
-    tiles: Sequence[Tile]
-    name: str = ""
-    remark: str = ""
-
-
-def draw_sheet(rows: Sequence[Row], footer: str = "") -> Image.Image:
-    """Draws rows one below the other, in columns as wide as the widest picture, then a remark. The
-    lines of the longest row are about equally long. Raises InputError if it is too tall to save."""
-    across = max([NARROW, *(tile.picture.width for row in rows for tile in row.tiles)]) + GAP
-    left = NAMES + GAP if any(row.name or row.remark for row in rows) else 0
-    longest = max(len(row.tiles) for row in rows)
-    at_most = max(1, (WIDE - 2 * MARGIN - left + GAP) // across)
-    columns = ceil(longest / ceil(longest / at_most))
-    width = left + columns * across - GAP
-    parts, y = [], MARGIN
-    for row in rows:
-        part = _draw_row(row, left, across, columns)
-        parts.append((y, part))
-        y += part.height + GAP
-        if y > TALL:
-            raise InputError(f"the sheet is more than {TALL} pixels tall; ask for fewer pictures")
-    below = _write("", footer, width)
-    sheet = Image.new("RGB", (width + 2 * MARGIN, y + below.height - GAP + MARGIN), "white")
-    for top, part in [*parts, (y, below)]:
-        sheet.paste(part, (MARGIN, top))
+def draw_sheet(rows: Sequence[tuple[str, Sequence[Tile]]]) -> Image.Image:
+    """Draws headings and their tiles one below the other; a row that is too long goes on below.
+    Raises InputError if the sheet is too tall to save."""
+    across = GAP + max(NARROW, *(tile.picture.width for _, tiles in rows for tile in tiles))
+    columns = max(1, (WIDE - 2 * MARGIN + GAP) // across)
+    lines, pictures, y = [], [], MARGIN
+    for heading, tiles in rows:
+        lines.append((MARGIN, y, heading, GREY, WIDE))
+        y += LINE
+        for start in range(0, len(tiles), columns):
+            for i, tile in enumerate(tiles[start : start + columns]):
+                x = MARGIN + i * across
+                lines.append((x, y, tile.label, BLACK, across - GAP))
+                lines.append((x, y + LINE, tile.remark, GREY, across - GAP))
+                pictures.append((tile.picture, (x, y + 2 * LINE)))
+            y += 2 * LINE + max(tile.picture.height for tile in tiles) + GAP
+    if y > TALL:
+        raise InputError(f"the sheet is more than {TALL} pixels tall; ask for fewer pictures")
+    widest = max(len(tiles) for _, tiles in rows)
+    width = min(widest, columns) * across - GAP
+    width = max(
+        width, *(round(spelt(line[2])[1].getlength(line[2])) for line in lines if line[4] == WIDE)
+    )
+    sheet = Image.new("RGB", (2 * MARGIN + width, y + MARGIN - GAP), "white")
+    pen = ImageDraw.Draw(sheet)
+    for x, y, text, ink, room in lines:
+        text, font = spelt(text)
+        while font.getlength(text) > room:
+            text = text[:-2] + "…"
+        pen.text((x, y), text, ink, font)
+    for picture, corner in pictures:
+        sheet.paste(picture, corner)
     return sheet
 
 
-def _draw_row(row: Row, left: int, across: int, columns: int) -> Image.Image:
-    """Draws a row whose first tile is at `left` and each next one so far `across`."""
-    name = _write(row.name, row.remark, NAMES)
-    labels = [_write(tile.label, tile.remark, across - GAP) for tile in row.tiles]
-    over = max((label.height for label in labels), default=0)
-    down = over + max((tile.picture.height for tile in row.tiles), default=0) + GAP
-    height = max(over + name.height, ceil(len(row.tiles) / columns) * down - GAP)
-    drawn = Image.new("RGB", (left + columns * across, height), "white")
-    drawn.paste(name, (0, over))
-    for i, (tile, label) in enumerate(zip(row.tiles, labels, strict=True)):
-        x, y = left + i % columns * across, i // columns * down + over
-        drawn.paste(label, (x, y - label.height))
-        drawn.paste(tile.picture, (x, y))
-    return drawn
-
-
-def _write(label: str, remark: str, width: int) -> Image.Image:
-    """Writes a label, then a remark, on as many lines as needed; cuts a word wider than a line."""
-    placed, x, y = [], 0.0, 0
-    for text, ink in ((label, BLACK), (remark, GREY)):
-        for line in text.splitlines():
-            for word in line.split():
-                word, font = _spelt(word)
-                while font.getlength(word) > width:
-                    word = word[:-2] + "…"
-                if x + font.getlength(word) > width:
-                    x, y = 0.0, y + LINE
-                placed.append(((x, y), word, ink, font))
-                x += font.getlength(word) + FONT.getlength(" ")
-            x, y = 0.0, y + LINE
-    drawn = Image.new("RGB", (width, y), "white")
-    pen = ImageDraw.Draw(drawn)
-    for corner, word, ink, font in placed:
-        pen.text(corner, word, ink, font)
-    return drawn
-
-
 @lru_cache
-def _fonts() -> list[FreeTypeFont]:
+def fonts() -> list[FreeTypeFont]:
     """Ours, then those that the system has; `truetype` finds them by name."""
     found = [FONT]
     for name in FALLBACKS:
@@ -114,10 +73,10 @@ def _fonts() -> list[FreeTypeFont]:
 
 
 @lru_cache
-def _spelt(word: str) -> tuple[str, FreeTypeFont]:
-    """A word, and a font that has all its letters; its code points where no font has."""
-    for font in _fonts():
+def spelt(text: str) -> tuple[str, FreeTypeFont]:
+    """A text, and a font that has all its letters; its code points where no font has."""
+    for font in fonts():
         box = bytes(font.getmask("\U0010ffff"))  # no character: what a missing one looks like
-        if all(bytes(font.getmask(letter)) != box for letter in word):
-            return word, font
-    return "+".join(f"U+{ord(letter):04X}" for letter in word), FONT
+        if all(bytes(font.getmask(letter)) != box for letter in text):
+            return text, font
+    return "+".join(f"U+{ord(letter):04X}" for letter in text), FONT

@@ -24,7 +24,7 @@ from .methods.request import method_of, opened, settings_for
 from .methods.stages import Progress, silent
 from .methods.words import Word, read, warn_of_words
 from .settings import check_prompt
-from .sheet import Row, Tile, draw_sheet
+from .sheet import Tile, draw_sheet
 from .storage.inversion import Inversion
 
 METHOD = "ddim-global"  # inverts a picture without a prompt, and tunes nothing
@@ -79,12 +79,12 @@ class AttentionMaps:
         at = list(at or []) or [range(1, self.steps + 1)]
         rows = [self.row(level, steps) for level in self.maps for steps in at]
         bar = over(Image.new("RGB", (128, 14)), torch.linspace(0, 1, 128, device="cpu")[None])
-        key = "the colours", "0 to max, the word's largest share of a pixel's attention"
-        order = f"Step {self.steps} is the noisiest, step 1 next to the picture."
-        return draw_sheet([*rows, Row([Tile(bar)], *key)], order)
+        key = "0 to max, the word's largest share of a pixel's attention"
+        order = f"step {self.steps} is the noisiest, step 1 next to the picture"
+        return draw_sheet([*rows, (f"{key}; {order}", [Tile(bar, "the colours")])])
 
-    def row(self, level: int, steps: Steps) -> Row:
-        """A row of a sheet: the picture, then every word's map over it."""
+    def row(self, level: int, steps: Steps) -> tuple[str, list[Tile]]:
+        """A row of a sheet: its heading, then the picture and every word's map over it."""
         shown = ImageOps.contain(self.picture, SHOWN)
         tiles = [Tile(shown, "the picture")]
         for word in self.words:
@@ -92,7 +92,7 @@ class AttentionMaps:
             tiles.append(Tile(over(shown, heat), word.text, f"max {heat.max():.1%}"))
         height, width = self.maps[level].shape[2:]
         when = ("step" if len(steps) == 1 else "mean of steps") + f" {listed(steps)}"
-        return Row(tiles, f"level {level} ({width} x {height})", f"{when} of {self.steps}")
+        return f"level {level} ({width} x {height}), {when} of {self.steps}", tiles
 
 
 def cross_levels(config: UNetConfig) -> list[int]:

@@ -15,7 +15,7 @@ from ptinv.core.unet import UNet, UNetConfig
 from ptinv.errors import InputError
 from ptinv.methods.controls import Record
 from ptinv.methods.table import METHODS
-from ptinv.sheet import Tile
+from ptinv.sheet import FONT, Tile, draw_sheet, fonts, spelt
 from ptinv.storage.provenance import made_with
 from ptinv.word_maps import SHOWN, cross_levels, listed, over
 
@@ -240,14 +240,14 @@ def test_where_the_map_is_zero_the_picture_is_left_in_dim_grey(picture):
 def test_each_row_shows_every_word_at_its_own_steps(found, picture):
     shown = ImageOps.contain(picture, SHOWN)
     for steps, said in [([3], "step 3 of 3"), ([2, 1], "mean of steps 1 to 2 of 3")]:
-        row = found.row(LEVEL, steps)
-        assert row.tiles[0] == Tile(shown, "the picture")
-        assert [tile.label for tile in row.tiles[1:]] == PROMPT.split()
-        for tile, word in zip(row.tiles[1:], found.words, strict=True):
+        heading, tiles = found.row(LEVEL, steps)
+        assert tiles[0] == Tile(shown, "the picture")
+        assert [tile.label for tile in tiles[1:]] == PROMPT.split()
+        for tile, word in zip(tiles[1:], found.words, strict=True):
             heat = found.of(word, LEVEL, steps)
             assert tile.picture.tobytes() == over(shown, heat).tobytes()
             assert tile.remark == f"max {heat.max():.1%}"
-        assert (row.name, row.remark) == ("level 1 (10 x 7)", said)
+        assert heading == f"level 1 (10 x 7), {said}"
 
 
 def test_numbers_are_listed_as_a_range_where_none_is_left_out():
@@ -267,9 +267,39 @@ def test_each_level_and_each_of_the_steps_has_a_row_and_many_words_take_more_lin
 
 
 def test_a_sheet_too_tall_to_be_saved_is_refused_also_while_its_maps_are_blank(found):
-    found, most = replace(found, words=found.words[:1]), 72
+    found = replace(found, words=found.words[:1])
+    one, two = (found.draw([[1]] * rows).height for rows in (1, 2))
+    most = 1 + (16_000 - one) // (two - one)
     blank = replace(found, maps={LEVEL: torch.zeros(INVERTED, 77, 1, 1)})
     for maps in (found, blank):
         assert maps.draw([[1]] * most).height < 16_383  # WebP's limit
         with pytest.raises(InputError, match="more than 16000 pixels tall; ask for fewer"):
             maps.draw([[1]] * (most + 1))
+
+
+def test_every_tile_of_a_sheet_is_whole_and_a_long_row_goes_on_below():
+    colours = [(i, 255 - i, 60) for i in range(20)]
+    tiles = [Tile(Image.new("RGB", (256, 30), colour), "W" * 99, "max 1%") for colour in colours]
+    made = np.asarray(draw_sheet([("a heading", tiles[:3]), ("another", tiles[3:])]))
+    assert made.shape[1] <= 2120
+    corners = []
+    for colour in colours:
+        rows, columns = np.nonzero((made == colour).all(axis=2))
+        assert len(rows) == 256 * 30
+        corners.append((rows.min(), columns.min()))
+    assert corners == sorted(corners) and len({row for row, _ in corners}) == 4
+
+
+def test_letters_that_no_font_has_are_written_as_their_code_points(monkeypatch):
+    monkeypatch.setattr("ptinv.sheet.fonts", lambda: [FONT])
+    spelt.cache_clear()
+    assert spelt("é猫")[0] == "U+00E9+U+732B"
+    spelt.cache_clear()
+
+
+def test_a_system_s_font_writes_what_ours_lacks():
+    word, font = spelt("Ж")
+    if len(fonts()) == 1:
+        pytest.skip("no such font here")
+    assert (word, font is FONT) == ("Ж", False)
+    assert spelt("word…") == ("word…", FONT)

@@ -23,6 +23,7 @@ from PIL.ImageOps import contain
 from world.cells import Cell, Edit, Way, cells_of, edit_of
 from world.edits import edits as benchmark
 from world.scenes import Scene
+from world.sheets import Row, Tile, draw_sheet
 
 import ptinv
 from ptinv.core.pictures import to_tensor
@@ -30,7 +31,6 @@ from ptinv.errors import InputError
 from ptinv.methods.table import METHODS, find
 from ptinv.metrics import psnr
 from ptinv.settings import check
-from ptinv.sheet import Row, Tile, draw_sheet
 from ptinv.storage.files import check_output, replacing
 from ptinv.storage.pictures import FORMATS
 

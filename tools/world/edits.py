@@ -20,9 +20,9 @@ from world.scenes import (
     shadow,
     split_rng,
 )
+from world.sheets import Row, Tile, draw_sheet
 from world.things import COLOURS, KINDS
 
-from ptinv.sheet import Row, Tile, draw_sheet
 from ptinv.storage.files import replacing
 
 EDITS = ("colour", "object", "background", "all")

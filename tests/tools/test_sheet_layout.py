@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 from PIL import Image
+from world import sheets as sheet
+from world.sheets import Row, Tile, draw_sheet
 
-from ptinv import sheet
 from ptinv.errors import InputError
-from ptinv.sheet import Row, Tile, draw_sheet
 
 Box = tuple[int, int, int, int]  # left, upper, right, lower
 COLOURS = [(r, g, b) for r, g, b in itertools.product((60, 100, 140, 180, 220), repeat=3) if r != g]
@@ -127,18 +127,3 @@ def test_a_sheet_too_tall_to_be_saved_is_refused():
     for too_many in (rows + rows[:1], rows * 1000):
         with pytest.raises(InputError, match="more than 16000 pixels tall; ask for fewer pictures"):
             draw_sheet(too_many)
-
-
-def test_letters_that_no_font_has_are_written_as_their_code_points(monkeypatch):
-    monkeypatch.setattr(sheet, "_fonts", lambda: [sheet.FONT])
-    sheet._spelt.cache_clear()
-    assert sheet._spelt("é猫")[0] == "U+00E9+U+732B"
-    sheet._spelt.cache_clear()
-
-
-def test_a_system_s_font_writes_what_ours_lacks():
-    word, font = sheet._spelt("Ж")
-    if len(sheet._fonts()) == 1:
-        pytest.skip("no such font here")
-    assert (word, font is sheet.FONT) == ("Ж", False)
-    assert sheet._spelt("word…") == ("word…", sheet.FONT)
