@@ -37,6 +37,14 @@ def test_files_named_fp16_are_found(folder):
     assert load(folder, dtype="float32").unet.conv_in.weight.dtype == torch.float32
 
 
+@pytest.mark.parametrize("dtype, said", [("float16", "model.fp16"), ("float32", "model")])
+def test_of_two_precisions_the_wanted_one_is_read(folder, dtype, said):
+    for path in folder.glob("*/*.safetensors"):
+        shutil.copy(path, path.with_name(path.name.replace(".safetensors", ".fp16.safetensors")))
+    stems = [path.stem for path in load(folder, "cpu", dtype).files[:3]]
+    assert stems == [f"diffusion_pytorch_{said}"] * 2 + [said]
+
+
 def test_an_extra_tensor_is_named(folder):
     path = folder / "unet/diffusion_pytorch_model.safetensors"
     save_file(load_file(path) | {"surplus.weight": torch.zeros(1)}, path)
