@@ -4,13 +4,11 @@ A picture is a PIL image of any size and mode, a path, an array of bytes, or an 
 method is a name, or a row of the table in `methods/table.py`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Unpack
 
 import torch
 from PIL import Image
@@ -18,6 +16,7 @@ from torch import Tensor
 
 from .core import pictures
 from .core.model import StableDiffusion
+from .core.pictures import Picture
 from .core.sampling import Step, last
 from .errors import InputError
 from .methods.masks import paste_back
@@ -32,16 +31,11 @@ from .methods.request import (
 from .methods.run import begin, prepare, steps_of
 from .methods.stages import Progress, silent
 from .methods.table import Method
+from .options import Options
 from .settings import NAMES, OF_AN_INVERSION, Settings, described
 from .storage.inversion import Inversion
 from .storage.pictures import check_size, save_picture
 from .storage.provenance import Recipe, fingerprint, made_with
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from .core.pictures import Picture
-    from .options import Options
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@
     condition          the two embeddings of each step, for the target prompt's branch
     source_condition   the same for the source text's branch, where a method samples it beside
     control            the attention that two branches share       (prompt_to_prompt.py)
-    guide              the two predictions as one                  (ddim.py, after_step.py)
+    guide              the two predictions as one                  (ddim.py, and below)
     advance            the step itself                             (sampling.py)
     after              the latent that a step ends in: Eq. 10, ILVR, residuals; the mask is next
     reads              the settings that its cells read, besides those that all methods share
@@ -14,6 +14,19 @@
 Methods with a source_condition need a text of the picture: the source's branch returns to the
 picture, and the target's shares its attention. A method needs no name:
 `edit(…, method=replace(METHODS["pti"], after=…))` runs any combination.
+
+Two rules that hold an edit near the picture are more than a cell:
+
+ILVR (Choi et al., arXiv 2108.02938) takes the low frequencies of the picture. Proximal guidance
+(Han et al., arXiv 2306.05414) drops the small part of ω (ε_c - ε_∅), which belongs to no edit, by a
+proximal operator whose threshold λ is a quantile of the absolute values:
+
+    l0   what reaches λ stays as it is         (hard thresholding)
+    l1   and comes λ closer to 0               (soft thresholding)
+
+In the authors' code "l0" is soft as well; here the operators are the paper's. Each row of a batch
+has its own λ, where the code takes one over source and target together: half of those differences
+are 0 in negative-prompt inversion, so that its quantile of 0.75 is the target's 0.5.
 """
 
 from collections.abc import Callable
@@ -21,6 +34,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..core import ddim, sampling
@@ -29,7 +43,6 @@ from ..core.sampling import Branches, Step, ancestral, constant, deterministic
 from ..errors import InputError
 from ..settings import DEFAULTS, Settings
 from . import stages
-from .after_step import low_pass, proximal_guide, pull_back
 from .controls import SIDE_BY_SIDE
 from .edit import Edit
 from .prompt_to_prompt import shared_attention
@@ -108,6 +121,49 @@ class Method:
             none = f"encode_ratio {settings.encode_ratio} leaves none of the {settings.steps} steps"
             raise InputError(f"{none}; raise it")
         return settings
+
+
+CLEAN = 400  # the timestep below which latents are pulled to the trajectory
+
+
+def low_pass(z: Tensor, width: int) -> Tensor:
+    """ILVR's φ: (b, c, h, w) averaged over squares of `width` cells and drawn smooth again."""
+    height, breadth = (max(1, round(side / width)) for side in z.shape[-2:])
+    small = F.interpolate(z, size=(height, breadth), mode="area")
+    return F.interpolate(small, size=z.shape[-2:], mode="bilinear")
+
+
+def limit(difference: Tensor, quantile: float) -> Tensor:
+    """λ of each row: (b, c, h, w) -> (b, 1, 1, 1)."""
+    return difference.abs().flatten(1).float().quantile(quantile, dim=1)[:, None, None, None]
+
+
+def proximal(difference: Tensor, settings: Settings) -> Tensor:
+    """The part of ε_c - ε_∅, (b, c, h, w), that the operator leaves; all of it at "l0" and 0."""
+    size, least = difference.abs(), limit(difference, settings.proximal_quantile)
+    if settings.proximal == "l1":
+        return difference.sign() * (size - least).clamp(min=0)
+    return torch.where(size >= least, difference, 0.0)
+
+
+def proximal_guide(settings: Settings) -> sampling.Guide:
+    """Eq. 5 with the part of the difference that the operator leaves."""
+    return lambda eps_null, eps_cond, guidance: ddim.guide(
+        eps_null, eps_null + proximal(eps_cond - eps_null, settings), guidance
+    )
+
+
+def pull_back(e: Edit, step: Step) -> Tensor:
+    """The paper's inversion guidance: late in sampling, z*_{k-1} where guidance is dropped.
+
+    Below timestep 400 the numbers of the latent whose difference is not above λ are taken from the
+    pivot: the code's rate of 1.
+    """
+    if step.timestep.t >= CLEAN:
+        return step.z
+    difference = step.eps_cond - step.eps_null
+    edited = difference.abs() > limit(difference, e.settings.proximal_quantile)
+    return torch.where(edited, step.z, e.pivot(step))
 
 
 EVERYWHERE = {"mask_from": None}

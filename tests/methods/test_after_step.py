@@ -10,8 +10,7 @@ from tensors import normal
 from ptinv.core.ddim import schedule
 from ptinv.core.pti import blend
 from ptinv.core.sampling import Step, constant, sample
-from ptinv.methods.after_step import low_pass
-from ptinv.methods.table import METHODS
+from ptinv.methods.table import METHODS, low_pass
 from ptinv.settings import Settings
 
 SCHEDULE = schedule(5)

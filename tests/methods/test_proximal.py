@@ -8,7 +8,7 @@ from tensors import normal
 
 from ptinv.core import ddim
 from ptinv.core.sampling import Step
-from ptinv.methods.after_step import limit, proximal, proximal_guide, pull_back
+from ptinv.methods.table import limit, proximal, proximal_guide, pull_back
 from ptinv.settings import Settings
 
 SCHEDULE = ddim.schedule(10)
