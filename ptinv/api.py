@@ -98,8 +98,7 @@ def invert(
     """A picture's trajectory and, given a prompt, whatever else the method makes beforehand.
 
     prompt: the edit's target, or whatever describes the picture; without one nothing is tuned until
-    an edit needs it. Options that only an edit uses are not kept. Raises InputError for settings
-    out of range and FloatingPointError if the numbers overflow.
+    an edit needs it. Raises InputError, and FloatingPointError if the numbers overflow.
     """
     return begin(model, request_inversion(picture, prompt, method, **options), progress)[1]
 
@@ -115,10 +114,9 @@ def edit(
     """The picture as the prompt would have it, in its own size.
 
     An inversion keeps its trajectory and settings; its embeddings are tuned again for another
-    prompt or other settings. method: the inversion's own if none is named, else "pti". options: the
-    fields of `ptinv.Settings`.
-    Raises InputError for an empty prompt, a focus word that isn't in it, or settings out of range,
-    and FloatingPointError if the numbers overflow.
+    prompt or other settings. method: the inversion's own if none is named, else "pti". Raises
+    InputError for an empty prompt, a focus word that isn't in it, or settings out of range, and
+    FloatingPointError if the numbers overflow.
     """
     return result(model, picture, prompt, method, progress, **options).picture
 
@@ -145,9 +143,8 @@ def steps(
 ) -> Iterator[Step]:
     """As `edit`, one step at a time: each `Step` holds z, both predictions, ε̃ and the mask.
 
-    Where a method samples a source beside the target, latents have a row for each, target last.
-    The inversion is made before the first step comes; closing the iterator stops the rest. Raises
-    as `edit`, at once where it can.
+    Where a method samples a source beside the target, latents have a row for each, target last. The
+    inversion is made before the first step comes. Raises as `edit`, at once where it can.
     """
     request = request_edit(picture, prompt, method, **options)
 
@@ -168,9 +165,8 @@ def reconstruct(
 ) -> Image.Image:
     """The picture as the method gives it back unedited, in its own size: `edit` at η = 0.
 
-    method: as in `edit`, or "ddim" (sampling with the prompt alone) or "vae" (only encoded and
-    decoded: the ceiling). Nothing is masked unless a mask is given. Raises as `edit`, but takes an
-    empty prompt.
+    method: as in `edit`, or "ddim" (sampling with the prompt alone) or "vae" (the ceiling). Nothing
+    is masked unless a mask is given. Raises as `edit`, but takes an empty prompt.
     """
     return run(model, request_reconstruction(picture, prompt, method, **options), progress).picture
 
@@ -186,11 +182,9 @@ def generate(
 ) -> Image.Image:
     """A picture from noise, the same for the same seed.
 
-    size: (width, height), brought to what the model can walk; by default what it was trained on.
-    start: z_T (1, c, h, w) in the noise's place. With the option `source`, another prompt, the
-    picture is an edit of that one's from the same noise, by Prompt-to-Prompt.
-    Raises InputError as `edit`, for a start of another shape, and for what only such an edit has a
-    use for without a source.
+    size: (width, height), brought to what the model can walk. start: z_T (1, c, h, w) in the
+    noise's place. With the option `source`, another prompt, the picture is an edit of that one's by
+    Prompt-to-Prompt. Raises InputError as `edit`, and for what only such an edit has a use for.
     """
     request = request_generation(prompt, **options)
     return model.decode(run_generation(model, request, progress, size, start)[-1:])
@@ -221,10 +215,9 @@ def run_generation(
         check_size(*size)
         edit = replace(edit, latent_size=model.latent_size(size))
     shape = 1, model.unet.config.latent_channels, *edit.latent_size
-    if start is None:
-        g = torch.Generator("cpu").manual_seed(request.settings.seed)
-        start = torch.randn(shape, generator=g, dtype=torch.float32, device="cpu")
-    start = torch.as_tensor(start, dtype=torch.float32, device=model.device)
+    g = torch.Generator("cpu").manual_seed(request.settings.seed)
+    noise = torch.randn(shape, generator=g, dtype=torch.float32, device="cpu")
+    start = torch.as_tensor(noise if start is None else start).to(model.device, torch.float32)
     if start.shape != shape:
         raise InputError(f"the start must be of shape {shape}, not {tuple(start.shape)}")
     return last(steps_of(request.method, edit, start, progress), start)

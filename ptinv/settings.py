@@ -99,11 +99,9 @@ _check_mask = _if(
 
 
 def _field(default: Any, rule: Any, group: str, meaning: str, metavar: str | None = None) -> Any:
-    """A field that carries its check, its group and what an option is made of.
-
-    rule: a number's (least, greatest), where a whole default means whole numbers; a Literal; or a
-    check, which takes name and value and raises InputError. None is right where it is the default.
-    """
+    """A field with its check, its group and its option. rule: a number's (least, greatest), where a
+    whole default means whole numbers; a Literal; or a check, which takes name and value and raises
+    InputError. None is right where it is the default."""
     choices, limits = get_args(rule) or None, ""
     if choices:
         limits = f" ({' or '.join(choices)})"
@@ -122,8 +120,7 @@ def _field(default: Any, rule: Any, group: str, meaning: str, metavar: str | Non
 @dataclass(frozen=True, repr=False)
 class Settings:
     """All settings, by default the paper's for PTI; `METHODS["sdedit"].settings(…)` has another
-    method's defaults. Raises InputError (a ValueError), naming the setting, for a value out of
-    range."""
+    method's. Raises InputError (a ValueError), naming the setting, for a value out of range."""
 
     # fmt: off
     steps: int = _field(50, (1, 500), INVERSION, "of DDIM, over the whole schedule")

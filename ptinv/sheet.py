@@ -15,6 +15,7 @@ MARGIN, GAP, NARROW = 16, 8, 128  # round the sheet; between pictures; of a colu
 FONT, SIZE, LINE = load_default(15), 15, 20  # and a line's height
 # for letters that it lacks: what a system may have, the widest first
 FALLBACKS = "DejaVuSans NotoSansCJK-Regular arial msyh seguiemj ArialUnicode Symbola".split()
+HEADING = 680  # the width that one may need
 BLACK, GREY = (20, 20, 20), (110, 110, 110)
 
 
@@ -45,10 +46,7 @@ def draw_sheet(rows: Sequence[tuple[str, Sequence[Tile]]]) -> Image.Image:
     if y > TALL:
         raise InputError(f"the sheet is more than {TALL} pixels tall; ask for fewer pictures")
     widest = max(len(tiles) for _, tiles in rows)
-    width = min(widest, columns) * across - GAP
-    width = max(
-        width, *(round(spelt(line[2])[1].getlength(line[2])) for line in lines if line[4] == WIDE)
-    )
+    width = max(HEADING, min(widest, columns) * across - GAP)
     sheet = Image.new("RGB", (2 * MARGIN + width, y + MARGIN - GAP), "white")
     pen = ImageDraw.Draw(sheet)
     for x, y, text, ink, room in lines:

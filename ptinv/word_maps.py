@@ -22,7 +22,7 @@ from .errors import InputError, not_finite
 from .methods.controls import Chain, Record
 from .methods.request import method_of, opened, settings_for
 from .methods.stages import Progress, silent
-from .methods.words import Word, read, warn_of_words
+from .methods.words import Word, positions_of, read, warn_of_words
 from .settings import check_prompt
 from .sheet import Tile, draw_sheet
 from .storage.inversion import Inversion
@@ -59,8 +59,7 @@ class AttentionMaps:
 
     def of(self, word: str | Word, level: int | None = None, steps: Steps | None = None) -> Tensor:
         """A word's map (h, w): the sum of its tokens, averaged over steps (all by default). A text
-        means all words of the prompt that read so. level: the first of `maps` by default. Raises
-        InputError for a word, level or step that does not exist."""
+        means all words that read so. Raises InputError for what does not exist."""
         level = next(iter(self.maps)) if level is None else level
         steps = range(1, self.steps + 1) if steps is None else steps
         check_maps("level", [level], self.maps)
@@ -69,13 +68,11 @@ class AttentionMaps:
         if not meant:
             known = ", ".join(dict.fromkeys(w.text for w in self.words))
             raise InputError(f'"{word}" is not in the prompt; its words are: {known}')
-        tokens = [position for w in meant for position in w.positions]
-        return self.maps[level][[k - 1 for k in steps]][:, tokens].sum(dim=1).mean(dim=0)
+        return self.maps[level][[k - 1 for k in steps]][:, positions_of(meant)].sum(1).mean(0)
 
     def draw(self, at: Iterable[Steps] | None = None) -> Image.Image:
-        """Draws every word's map over the picture: a row for each level and each of `at`, then the
-        key to the colours. at: the steps that each row averages over; by default one row of all.
-        Raises InputError for a step that does not exist, and if the sheet would be too tall."""
+        """Draws every word's map: a row for each level and each of `at`, the steps it averages over
+        (by default all), and a key. Raises InputError for a step that isn't there, or too many."""
         at = list(at or []) or [range(1, self.steps + 1)]
         rows = [self.row(level, steps) for level in self.maps for steps in at]
         bar = over(Image.new("RGB", (128, 14)), torch.linspace(0, 1, 128, device="cpu")[None])
@@ -111,10 +108,9 @@ def attention_maps(
 ) -> AttentionMaps:
     """Measures the maps of a prompt's words over a picture, or over what `invert` made of it.
 
-    levels: of the UNet, out of `cross_levels`; by default the one that makes masks. Each keeps T' ·
-    77 · h · w numbers in memory. options: the fields of `Settings` that shape a trajectory.
-    Raises InputError for an empty prompt, a level that doesn't attend, or settings out of range,
-    and FloatingPointError if the numbers overflow.
+    levels: of the UNet, out of `cross_levels`; by default the one that makes masks. options: those
+    that shape a trajectory. Raises InputError for an empty prompt, a level that doesn't attend, or
+    settings out of range, and FloatingPointError if the numbers overflow.
     """
     check_prompt(prompt, "what to look for in the picture")
     config = model.unet.config

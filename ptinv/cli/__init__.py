@@ -83,8 +83,7 @@ def _run(argv: list[str] | None) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    """Prints one line on stderr, the settings' names that it may begin with spelt as options;
-    returns the exit code that goes with it."""
+    """Prints a line on stderr, settings that it begins with spelt as options; returns the code."""
     from ..settings import NAMES
     from .options import flag
 

@@ -65,8 +65,15 @@ def again(args: Namespace) -> None:
     if not args.output and output.exists():
         raise InputError(f"{output} exists already; name the output with -o")
     output = _output(args, output)
-    given = vars(recipe.settings) | _same_mask(args, recipe.mask_hash)
-    if recipe.mask_hash and "file" not in (given["mask_from"] or ""):
+    mask = getattr(args, "mask", None)
+    if bool(mask) != bool(recipe.mask_hash):
+        asked = "with a mask of yours; give it with --mask FILE"
+        told = "without a mask of yours; leave --mask out"
+        raise InputError(f"{edited} was made {asked if recipe.mask_hash else told}")
+    if mask and fingerprint(opened(mask, painted)) != recipe.mask_hash:
+        raise InputError(f"{mask} is not the mask that {edited} was made with; give that one")
+    given = vars(recipe.settings) | ({"mask": mask} if mask else {})
+    if mask and "file" not in (given["mask_from"] or ""):
         del given["mask_from"]
     if recipe.command == "reconstruct":
         del given["eta"]  # it is always 0
@@ -109,8 +116,7 @@ def attention(args: Namespace) -> None:
     # a sheet that would be too tall is refused while the maps are blank, before the long work
     zeros = {level: torch.zeros(count, LENGTH, 1, 1, device="cpu") for level in levels or [0]}
     word_maps.AttentionMaps(image, read(model.tokenizer, args.prompt), zeros).draw(args.at)
-    how = picture, args.prompt, levels, _progress(args)
-    maps = word_maps.attention_maps(model, *how, **given)
+    maps = word_maps.attention_maps(model, picture, args.prompt, levels, _progress(args), **given)
     pictures.save_picture(maps.draw(args.at), output)
 
 
@@ -142,21 +148,8 @@ def _make(args: Namespace, request: api.Request, model: StableDiffusion, path: P
     return result
 
 
-def _same_mask(args: Namespace, mask_hash: str) -> dict[str, Any]:
-    """The mask that an edit was made with, if it was. Raises InputError for any other."""
-    path = getattr(args, "mask", None)
-    if path and not mask_hash:
-        raise InputError(f"{args.edited} was made without a mask of yours; leave --mask out")
-    if mask_hash and not path:
-        raise InputError(f"{args.edited} was made with a mask of yours; give it with --mask FILE")
-    if path and fingerprint(opened(path, painted)) != mask_hash:
-        raise InputError(f"{path} is not the mask that {args.edited} was made with; give that one")
-    return {"mask": path} if path else {}
-
-
 def _output(args: Namespace, path: str | Path, other: Path | None = None) -> Path:
-    """A path to save a picture at, checked, also against the files that the command reads and the
-    other output, if there is one."""
+    """A path to save a picture at, checked against the command's inputs and its other output."""
     if other and Path(path).resolve() == other.resolve():
         raise InputError("both pictures would go to one file; name another for one of them")
     inputs = [getattr(args, name, None) for name in ("picture", "edited", "mask")]

@@ -1,7 +1,6 @@
 """Pictures as PIL images and as tensors: colours, sizes and the way between the two.
 
-Outside the model a picture is an RGB PIL image in sRGB, inside it a float32 tensor (1, 3, H, W) in
-[-1, 1].
+Outside the model a picture is an sRGB PIL image, inside it float32 (1, 3, H, W) in [-1, 1].
 """
 
 import math
@@ -34,11 +33,10 @@ def to_rgb(image: Picture) -> Image.Image:
 
 
 def read_colours(image: Picture) -> Image.Image:
-    """A picture in sRGB and upright, without metadata: RGB, or RGBA if it shows through anywhere.
+    """A picture in sRGB and upright by its EXIF: RGB, or RGBA if it shows through anywhere.
 
-    Orientation is EXIF's. Colours are converted by the picture's profile; without one, and where
-    the profile cannot be read (remarked on), they are taken for sRGB's. Grey of more than 8 bits is
-    scaled to 8. Raises PictureError for grey out of range.
+    Colours are converted by the picture's profile; without one, and where it cannot be used
+    (remarked on), they are sRGB's. Raises PictureError for grey out of range.
     """
     if not isinstance(image, Image.Image):
         image = Image.fromarray(image) if isinstance(image, np.ndarray) else Image.open(image)
@@ -66,12 +64,9 @@ def read_colours(image: Picture) -> Image.Image:
 
 
 def _to_8_bit(image: Image.Image, transparent: int | None) -> Image.Image:
-    """Grey of modes I;16, I or F as L, or LA if one level is transparent.
-
-    What is white is given by a TIFF's tag, or by the type: 65535 of 16 bits. Where neither does,
-    and where 1 is the largest of 16 bits, it is guessed and remarked on: the first of 1, 255 and
-    65535 that no value exceeds.
-    """
+    """Grey of modes I;16, I or F as L, or LA if one level is transparent. White is what a TIFF's
+    tag says, or 65535 of 16 bits. Else, and where 1 is the largest of 16 bits, it is guessed and
+    remarked on: the first of 1, 255 and 65535 that no value exceeds."""
     tags, levels = getattr(image, "tag_v2", {}), np.asarray(image).astype(np.float32)
     low, high = levels.min(), levels.max()
     if not (low >= 0 and high <= 65535):  # also when either is NaN

@@ -50,8 +50,7 @@ class Record(Control):
 
 
 class AttentionStore:
-    """The attention that each token got while one edit was sampled, at one level of the UNet.
-    `control` records each call; `maps` reads the sum so far."""
+    """The attention that each token got while one edit was sampled, at one level of the UNet."""
 
     def __init__(self, level: int):
         self.level = level
@@ -88,8 +87,7 @@ class RowControl(Control):
 
 def reweight(factors: Tensor, gates: Tensor, steps: int) -> ControlAt:
     """M*_n = c_n M_n, Prompt-to-Prompt's fader: multiplies the attention that tokens get by factors
-    (77,) while their gates (77, 2) are open. Not normalised again, or a factor on one word would
-    act on all. steps: T'."""
+    (77,) while their gates (77, 2) are open, and leaves the others' as it is. steps: T'."""
 
     def at(k: int, rows: Branches) -> RowControl | None:
         now = torch.where(opened(gates, k, steps), factors, 1.0)

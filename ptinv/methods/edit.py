@@ -16,8 +16,7 @@ from .words import Words
 
 
 def fresh_noise(seed: int, stream: int, shape: tuple[int, ...]) -> NoiseAt:
-    """A noise of its own for each step, in whatever order they come. Streams of one seed are
-    independent of each other."""
+    """A noise of its own for each step, in whatever order; a seed's streams are independent."""
 
     def at(k: int) -> Tensor:
         (mixed,) = np.random.SeedSequence((seed, stream, k)).generate_state(1, np.uint64)

@@ -83,10 +83,8 @@ def attention_mask(
 
     Prompt-to-Prompt's rule: 3×3 maxima if `widened`, to the latent's size (bilinearly, where the
     reference repeats cells), relative to the largest value. The strongest of several objects then
-    decides for all, and the others may be missed (the paper's Fig. 7). With `each_object` a place
-    is compared with the strongest one within an eighth of the map to each side, so that every
-    object has its own measure; one that stays below the threshold itself counts as if it just
-    reached it.
+    decides for all (the paper's Fig. 7). With `each_object` a place is compared with the strongest
+    one within an eighth of the map to each side, or the threshold where that is higher.
     """
     maps = dilated(maps[:, None], 1 if widened else 0)
     maps = F.interpolate(maps, size=size, mode="bilinear")
@@ -101,11 +99,10 @@ def attention_mask(
 def noise_difference(edit: Edit, chunk: int = 8) -> Tensor:
     """DiffEdit's map (arXiv 2210.11427, §3.2): how much two texts disagree about the noise.
 
-    The edit's latent z_0 (1, c, h, w) is noised half the way with `mask_draws` different noises;
-    the absolute difference of the predictions for its source text and its prompt is averaged over
-    noises and channels. Extreme values are clamped at `mask_clamp` times the mean, and the rest
-    scaled to [0, 1]: (1, 1, h, w). Guidance would multiply all differences alike, and is left out.
-    chunk: rows that go through the UNet at once.
+    The edit's latent z_0 is noised half the way with `mask_draws` noises; the absolute difference
+    of the predictions for its source text and its prompt is averaged over noises and channels,
+    clamped at `mask_clamp` times the mean, and scaled to [0, 1]: (1, 1, h, w). Guidance would
+    multiply all differences alike, and is left out. chunk: rows that go through the UNet at once.
     """
     z0, noise, draws = edit.z0, edit.noise(stream=2), edit.settings.mask_draws
     steps = edit.settings.steps
@@ -122,8 +119,7 @@ def noise_difference(edit: Edit, chunk: int = 8) -> Tensor:
 
 
 def combined(expression: str, masks: Mapping[str, Tensor]) -> Tensor:
-    """The mask of an expression such as "attention*~difference", from masks by name. `~` binds
-    before `*`, and `*` before `+`."""
+    """The mask of an expression such as "attention*~file"; `~` binds before `*` before `+`."""
     for sign, join in (("+", torch.maximum), ("*", torch.minimum)):
         if sign in expression:
             parts = (combined(part, masks) for part in expression.split(sign, 1))
@@ -146,9 +142,8 @@ def dilated(mask: Tensor, cells: int) -> Tensor:
 
 
 def painted(image: Picture) -> Image.Image:
-    """The picture of a mask as RGB, white where to edit, from one that may be transparent: what is
-    painted counts as much as it covers; if that is nothing, what is erased. Zeros and ones are
-    black and white. Remarks and raises as `read_colours`."""
+    """The picture of a mask as RGB, white where to edit: where it is transparent, what is painted,
+    or if that is nothing, what is erased. Zeros and ones are black and white."""
     mask = read_colours(image)
     if mask.mode == "RGBA":
         alpha = mask.getchannel("A")
@@ -174,8 +169,7 @@ def check_mask(mask: Image.Image, size: tuple[int, int] | None) -> None:
 
 
 def to_mask(image: Image.Image, size: tuple[int, int]) -> Tensor:
-    """A mask picture (white = edit) averaged over the latent's `size` (h, w): (1, 1, h, w), float32
-    in [0, 1]."""
+    """A mask picture averaged over the latent's `size` (h, w): (1, 1, h, w), float32 in [0, 1]."""
     # Mode F: 8 bits would round a small selection in a large cell to nothing.
     grey = image.convert("L").convert("F")
     shares = grey.resize(size[::-1], Image.Resampling.BOX)

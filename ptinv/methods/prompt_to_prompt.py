@@ -50,13 +50,11 @@ def word_count(words: list[Word]) -> int:
 def replacement(source: list[Word], target: list[Word]) -> Tensor:
     """(source 77, target 77): the share of each source token's attention that a target token gets.
 
-    Words are paired in order, and punctuation where both have it after the same word; elsewhere it
-    has no counterpart. Where both of a pair have as many tokens, so are the tokens; else every
-    token of the old word is shared out evenly among those of the new one. Later words stay with
-    their own, however many tokens they move by: the original code pairs them by position instead,
-    so that there "a cat on the mat" -> "an elephant on the mat" gives "on" the attention of "the".
-    Rows sum to 1, save those of punctuation without a counterpart and where the source's last
-    padding finds no room in a longer target. Raises InputError unless both have as many words.
+    Words are paired in order, and punctuation where both have it after the same word. Where both of
+    a pair have as many tokens, so are the tokens; else every token of the old word is shared out
+    evenly among those of the new one. Later words stay with their own, however many tokens they
+    move by: the original code pairs them by position, so that there "a cat on the mat" -> "an
+    elephant on the mat" gives "on" the attention of "the". Raises InputError for other numbers.
     """
     if word_count(source) != word_count(target):
         raise InputError(
@@ -79,12 +77,9 @@ def replacement(source: list[Word], target: list[Word]) -> Tensor:
 
 
 def refinement(source: Sequence[int], target: Sequence[int]) -> Tensor:
-    """(source 77, target 77): 1 where a source token answers to a target token; there the paper's α
-    is 1. source, target: token ids from the start to the end token.
-
-    Padding answers to the padding of the same position; where the target is shorter some of those
-    positions hold words of the source, as in the original.
-    """
+    """(source 77, target 77): 1 where a source token answers to a target token (the paper's α).
+    source, target: token ids, start to end. Padding answers to that of the same position; where the
+    target is shorter some of those positions hold words of the source, as in the original."""
     mapper = torch.zeros(LENGTH, LENGTH, device="cpu")
     for new, old in enumerate(needleman_wunsch(source, target)):
         if old >= 0:
@@ -95,12 +90,9 @@ def refinement(source: Sequence[int], target: Sequence[int]) -> Tensor:
 
 
 def needleman_wunsch(source: Sequence[int], target: Sequence[int]) -> list[int]:
-    """For each target token the index of the source token that it matches, or -1.
-
-    The best global alignment: 1 for a match, -1 for a mismatch, gaps are free, so that a mismatch
-    never pays. Of equally good ones, that which (from the end) inserts before it deletes, and
-    deletes before it matches.
-    """
+    """For each target token the index of the source token that it matches, or -1, in the best
+    global alignment: 1 for a match, -1 for a mismatch, gaps are free. Of equally good ones, that
+    which (from the end) inserts before it deletes, and deletes before it matches."""
     best = [[0] * (len(target) + 1) for _ in range(len(source) + 1)]
     for i, old in enumerate(source, start=1):
         for j, new in enumerate(target, start=1):
@@ -161,8 +153,7 @@ def self_attention(gate: Gate, steps: int, area: float) -> ControlAt:
 
 
 def shared_attention(edit: Edit) -> list[ControlAt]:
-    """Both controls for an edit; none where one branch is sampled alone. Raises InputError as
-    `replacement`."""
+    """Both controls for an edit of two branches; raises InputError as `replacement`."""
     if edit.branches != SIDE_BY_SIDE:
         return []
     settings, tokenizer, steps = edit.settings, edit.model.tokenizer, len(edit.schedule)

@@ -55,9 +55,8 @@ class Request:
 
 
 def opened(picture: Picture | Inversion, read: Reading = to_rgb) -> Image.Image | Inversion:
-    """A picture as RGB, or an inversion; from a PIL image of any size and mode, a path (also of an
-    inversion's file), or bytes or truth values: (h, w) grey, (h, w, 3) RGB, (h, w, 4) RGBA. read:
-    `painted` for a mask. Raises PictureError."""
+    """A picture as RGB, or an inversion; from an image, a path (also of an inversion's file), or
+    bytes or truths (h, w[, 3 or 4]). read: `painted` for a mask. Raises PictureError."""
     if isinstance(picture, Inversion):
         return picture
     if isinstance(picture, str | PathLike):
@@ -67,10 +66,8 @@ def opened(picture: Picture | Inversion, read: Reading = to_rgb) -> Image.Image 
             picture = Image.fromarray(picture)
     if not isinstance(picture, Image.Image):
         kinds = "a PIL image, a path, an inversion or uint8 (h, w), (h, w, 3) or (h, w, 4)"
-        given = type(picture).__name__
-        if isinstance(picture, np.ndarray):
-            given += f" of {picture.dtype} {picture.shape}"
-        raise PictureError(f"a picture must be {kinds}, not {given}")
+        of = f" of {picture.dtype} {picture.shape}" if isinstance(picture, np.ndarray) else ""
+        raise PictureError(f"a picture must be {kinds}, not {type(picture).__name__}{of}")
     return checked(picture, read)
 
 
@@ -93,10 +90,9 @@ def request_reconstruction(
 ) -> Request:
     """A picture as the method gives it back unedited: an edit at η = 0, without a mask by default.
 
-    The prompt describes the picture, and so is the source text of a method that needs one. For a
-    stored inversion it is by default the inversion's own, or the source text. The residuals that a
-    method keeps lead back only where it samples with what it inverted with: the prompt is then the
-    source text, too, and ω is the same both ways. Raises InputError.
+    The prompt describes the picture: by default it is a stored inversion's own, and it is the
+    source text of a method that needs one or keeps residuals, which lead back only where sampling
+    is as inversion was; ω is the same both ways then. Raises InputError.
     """
     picture = opened(picture)
     method = find(method_of(picture) if method is None else method, METHODS | SAMPLERS)
@@ -207,9 +203,9 @@ def made_alike(inversion: Inversion, method: Method) -> bool:
 def settings_for(
     picture: Picture | Inversion, method: str | Method, prompt: str | None = None, **options
 ) -> Settings:
-    """The given options over the method's defaults; in between, what an inversion's trajectory was
-    made with and, if the same stage made the rest, how. prompt: the wanted picture's, if that is
-    known. Raises InputError for settings out of range, and those of another trajectory."""
+    """The given options over what an inversion's stages were made with, as far as the method has
+    the same stages, over the method's defaults. prompt: the wanted picture's, if that is known.
+    Raises InputError for settings out of range, and those of another trajectory."""
     method = find(method)
     if not isinstance(picture, Inversion):
         settings = method.settings(**options)
@@ -230,8 +226,7 @@ def _usual(inversion: Inversion, method: Method) -> Method:
 
 
 def _kept(inversion: Inversion, method: Method) -> dict[str, Any]:
-    """The inversion's own settings that a method goes on with: of the stages that both have, except
-    where the two methods' own defaults differ."""
+    """The inversion's settings of the stages that both have, but those of differing defaults."""
     (trajectory, extra), usual = stages_of(inversion), _usual(inversion, method)
     if trajectory != method.trajectory.title:
         raise InputError(

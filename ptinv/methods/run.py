@@ -10,7 +10,7 @@ from torch import Tensor
 from ..core import ddim
 from ..core.model import StableDiffusion
 from ..core.pti import blend
-from ..core.sampling import After, Condition, Step, sample
+from ..core.sampling import After, Step, sample
 from ..errors import Doubt, InputError, Remark, remark
 from ..settings import of_an_inversion
 from ..storage.inversion import Inversion, pixels_of
@@ -111,6 +111,8 @@ def steps_of(
     """Samples by a method from `start` (1, c, h, w): one step a timestep, one latent a branch."""
     words, steps = edit.words, len(edit.schedule)
     store, controls = AttentionStore(edit.model.unet.config.mask_level), list(edit.controls)
+    conditions = {"target": method.condition, "source": method.source_condition}
+    each = [conditions[branch](edit) for branch in edit.branches]
     if words.focus:
         controls.append(store.control)
     if edit.settings.reweight:  # after the store: a weight changes how much, not where
@@ -119,7 +121,7 @@ def steps_of(
         edit.model,
         start.expand(len(edit.branches), -1, -1, -1),
         progress(edit.schedule[::-1], "sampling"),
-        conditions(method, edit),
+        lambda k: tuple(map(torch.cat, zip(*(condition(k) for condition in each), strict=True))),
         edit.guidance,
         control=chained(controls),
         guide=method.guide(edit),
@@ -127,18 +129,6 @@ def steps_of(
         after=[after_step(method, edit, store)],
         branches=(*edit.branches[:-1], "target"),  # also for a source that is sampled alone
     )
-
-
-def conditions(method: Method, edit: Edit) -> Condition:
-    """The embeddings of each step, one a branch."""
-    by_branch = {"target": method.condition, "source": method.source_condition}
-    each = [by_branch[branch](edit) for branch in edit.branches]
-
-    def at(k: int) -> tuple[Tensor, Tensor]:
-        null, cond = zip(*(condition(k) for condition in each), strict=True)
-        return torch.cat(null), torch.cat(cond)
-
-    return at
 
 
 def after_step(method: Method, edit: Edit, store: AttentionStore) -> After:

@@ -107,11 +107,8 @@ class Method:
         return f"Method({self.title!r})"
 
     def settings(self, **given) -> Settings:
-        """The method's defaults with the given values.
-
-        Raises InputError where a source text that it needs is missing, where no step is left, and
-        where something would be made of other steps than are sampled.
-        """
+        """The method's defaults with the given values. Raises InputError where a needed source text
+        is missing, no step is left, or the extra is made of other steps than are sampled."""
         if self.needs_source and not (given.get("source") or "").strip():
             raise InputError("source is missing: the method needs a text of what the picture shows")
         settings = Settings(**{**self.defaults, **given})
@@ -154,11 +151,8 @@ def proximal_guide(settings: Settings) -> sampling.Guide:
 
 
 def pull_back(e: Edit, step: Step) -> Tensor:
-    """The paper's inversion guidance: late in sampling, z*_{k-1} where guidance is dropped.
-
-    Below timestep 400 the numbers of the latent whose difference is not above λ are taken from the
-    pivot: the code's rate of 1.
-    """
+    """The paper's inversion guidance: below timestep 400 the numbers of the latent whose difference
+    is not above λ are z*_{k-1}'s (the code's rate of 1)."""
     if step.timestep.t >= CLEAN:
         return step.z
     difference = step.eps_cond - step.eps_null

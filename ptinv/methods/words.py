@@ -50,11 +50,10 @@ class Word(NamedTuple):
 
 
 def words_of(tokenizer: Tokenizer, prompt: str) -> list[Word]:
-    """All words of a prompt, punctuation apart: each as far as a token that ends in `</w>`, or one
-    that was added to the vocabulary, as a textual inversion's is. No character is of two words.
+    """All words of a prompt, punctuation apart, with their own characters: each as far as a token
+    that ends in `</w>`, or one added to the vocabulary, as a textual inversion's is.
 
-    Its text is cut out of the prompt. Tokens are bytes, which a tokenizer that was copied or
-    pickled decodes to other words ("two</w>").
+    Tokens are bytes, which a copied or pickled tokenizer decodes to other words ("two</w>").
     """
     prompt = unicodedata.normalize("NFC", prompt)  # as the tokenizer does before it counts offsets
     how = dict(add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -82,9 +81,8 @@ def truncated(tokenizer: Tokenizer, prompt: str) -> list[str]:
 
 
 def find(tokenizer: Tokenizer, phrase: str, prompt: str) -> list[int]:
-    """The positions, among the prompt's 77 tokens, of a phrase wherever it stands in the prompt; if
-    nowhere, of its words wherever they stand. Marks count only where there is nothing else. Raises
-    InputError naming the word that is not in the prompt, and those that are."""
+    """The positions, among the prompt's 77 tokens, of a phrase wherever it stands, or if nowhere of
+    its words wherever they do. Marks count only alone. Raises InputError."""
     words, wanted = read(tokenizer, prompt), words_of(tokenizer, phrase)
     if any(not word.is_mark for word in wanted):
         words, wanted = ([w for w in text if not w.is_mark] for text in (words, wanted))
@@ -120,8 +118,7 @@ class Words:
 def choose_words(
     tokenizer: Tokenizer, prompt: str, settings: Settings, branches: Branches
 ) -> Words:
-    """The words that an edit is about, as its settings name them or as they can be guessed.
-    Raises InputError for a word that is not in its text."""
+    """The words an edit is about, as settings name them or guessed. Raises InputError as `find`."""
     masked, subtracted = "attention" in settings.mask_names, {}
     focus, about = _focus(tokenizer, prompt, settings, branches) if masked else ({}, "")
     at = partial(find, tokenizer, prompt=prompt)
@@ -143,8 +140,8 @@ def choose_words(
 def _focus(
     tokenizer: Tokenizer, prompt: str, settings: Settings, branches: Branches
 ) -> tuple[dict[str, list[int]], str]:
-    """By branch: the named words; else those that the other text lacks. If there are none in
-    either, the prompt's first noun phrase. Also which they are, in a sentence."""
+    """By branch, the named words; else those that the other text lacks; else the prompt's first
+    noun phrase. Also which they are, in a sentence."""
     source, phrase, of_source = settings.source or "", settings.focus, []
     if branches == SIDE_BY_SIDE and settings.source_focus:
         of_source = find(tokenizer, settings.source_focus, source)
@@ -173,12 +170,9 @@ def positions_of(words: list[Word]) -> list[int]:
 
 
 def noun_phrase(words: list[Word]) -> list[Word]:
-    """The first noun phrase of a prompt, as far as a list of stop words can tell.
-
-    "a yellow car on the grass" -> yellow, car. Articles, prepositions, commas and full stops end it
-    once it has begun, hyphens and apostrophes don't; the picture itself ("a photo of a yellow car")
-    is not part of it.
-    """
+    """The first noun phrase of a prompt, as far as a list of stop words can tell: yellow, car of "a
+    photo of a yellow car on the grass". Articles, prepositions, commas and full stops end it once
+    it has begun, hyphens and apostrophes don't."""
     phrase: list[Word] = []
     for word in words:
         if not is_stop_word(word):
@@ -191,8 +185,8 @@ def noun_phrase(words: list[Word]) -> list[Word]:
 
 
 def new_words(tokenizer: Tokenizer, prompt: str, source: str) -> list[Word]:
-    """Those of a prompt that a source text lacks where it otherwise says the same. Of "a red boat
-    and a red car", against "a red boat and a blue car": red, the second."""
+    """Those of a prompt that a source text lacks where it otherwise says the same: red, the second,
+    of "a red boat and a red car" against "a red boat and a blue car"."""
     words = read(tokenizer, prompt)
     there, here = ([w.text for w in text] for text in (words_of(tokenizer, source), words))
     same = SequenceMatcher(None, there, here, autojunk=False).get_matching_blocks()

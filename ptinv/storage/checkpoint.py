@@ -64,9 +64,8 @@ def load(
     """Opens a diffusers-layout folder or an original-layout `.safetensors` file.
 
     path: without one, the embedded tiny model. device: CUDA where there is one, else the CPU.
-    dtype: how the weights are stored and run: float16 on CUDA, float32 on the CPU. tokenizer: its
-    folder, if not beside the file.
-    Raises CheckpointError for anything but a whole Stable Diffusion v1 checkpoint, InputError for a
+    dtype: of the weights: float16 on CUDA, float32 on the CPU. tokenizer: its folder, if not beside
+    the file. Raises CheckpointError for anything but a whole Stable Diffusion v1, InputError for a
     device or dtype that there isn't, or a tokenizer with tokens that the text encoder lacks.
     """
     device, path = _device(device), Path(EMBEDDED if path is None else path)
@@ -129,8 +128,7 @@ def open_checkpoint(
     path: str | Path, tokenizer: str | Path | None = None, half: bool = False
 ) -> Checkpoint:
     """Finds out what a folder or file holds; no tensor is read yet. half: prefer the files named
-    fp16 where a folder has both. Raises CheckpointError for anything that is not Stable Diffusion
-    v1 in safetensors, and for a tokenizer that is not found."""
+    fp16. Raises CheckpointError for anything else, and for a tokenizer that is not found."""
     path = Path(path)
     if path.is_dir():
         folder, configs = path, read_configs(path)

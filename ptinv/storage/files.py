@@ -27,9 +27,8 @@ def check_file(path: str | Path, error: type[InputError] = InputError) -> None:
 def check_output(
     path: str | Path, suffixes: Iterable[str], inputs: Iterable[str | Path] = ()
 ) -> Path:
-    """Returns `path` as a Path if a file can be written there; call it before any long work. Leaves
-    nothing. Raises InputError for another extension than `suffixes`, a folder, one of the inputs,
-    or a parent folder that is missing or that no file can be created in."""
+    """Returns `path` as a Path if a file can be written there; leaves nothing. Raises InputError for
+    another extension, a folder, one of the inputs, or a parent that can't take it."""
     path = Path(path)
     if path.suffix.lower() not in suffixes:
         raise InputError(f"{path}: the output's name must end in {', '.join(suffixes)}")
@@ -56,9 +55,8 @@ def check_output(
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Gives a name to write to, beside `path`, that takes its place once written whole; a symbolic
-    link stays one, and its target is replaced. If the block raises, whatever was at `path` stays
-    and the part is removed."""
+    """Gives a name to write to, which takes the place of `path`, or of a link's target, once
+    written whole. If the block raises, what was there stays and the part is removed."""
     target = Path(os.path.realpath(path))
     part = target.with_name(f".{uuid.uuid4().hex}.part")
     try:
@@ -76,6 +74,5 @@ def sha256(*paths: str | Path, with_sizes: bool = False) -> str:
         if with_sizes:
             digest.update(f"{os.path.getsize(path)}\n".encode())
         with open(path, "rb") as file:
-            while piece := file.read(2**20):
-                digest.update(piece)
+            hashlib.file_digest(file, lambda: digest)
     return digest.hexdigest()

@@ -73,8 +73,7 @@ COMPUTED = {  # absent and null stand for the same
 
 def read_configs(folder: Path) -> Configs:
     """Reads what a folder's networks are built from. Raises CheckpointError naming what the folder
-    is, if it is known but isn't Stable Diffusion v1; else the subfolder or file that it lacks, or
-    the key that is wrong."""
+    is, what it lacks, or the key that is wrong."""
     said = {file: read_json(folder / file) for file in (*COMPUTED, PIPELINE)}
     said[UNET] = {key: _for_all(key, value) for key, value in said[UNET].items()}
     if kind := _other_kind(folder, said):

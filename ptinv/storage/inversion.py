@@ -51,11 +51,6 @@ class Inversion:
         """(T', b): how far from the trajectory each tuned step lands, mean squared."""
         return self.extras.get("losses")
 
-    @property
-    def residuals(self) -> Tensor | None:
-        """(T', b, c, h, w): what each step misses the trajectory by."""
-        return self.extras.get("residuals")
-
     def __repr__(self) -> str:
         made = {name: list(tensor.shape) for name, tensor in self.extras.items()}
         width, height = self.picture.size

@@ -24,9 +24,12 @@ TOO_MANY = f"the picture has more than {MAX_PIXELS // 10**6} million pixels; sca
 MUTING = threading.RLock()  # filters are the process's: threads would restore each other's
 REDUCED = 254  # a TIFF's tag, NewSubfileType
 Reading = Callable[[Image.Image], Image.Image]  # makes any image plain RGB
-JPEG = ("JPEG", {"quality": 95, "subsampling": "4:4:4"})
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+SRGB = SRGB[:24] + bytes(12) + SRGB[36:]  # without its date: a file is the same on any day
+LOSSY = {"quality": 95, "icc_profile": SRGB}
+JPEG = ("JPEG", LOSSY | {"subsampling": "4:4:4"})
 # by extension: Pillow's name and how it is written
-FORMATS = {".png": ("PNG", {}), ".jpg": JPEG, ".jpeg": JPEG, ".webp": ("WEBP", {"quality": 95})}
+FORMATS = {".png": ("PNG", {}), ".jpg": JPEG, ".jpeg": JPEG, ".webp": ("WEBP", LOSSY)}
 
 
 def check_size(width: int, height: int) -> None:
@@ -70,8 +73,7 @@ def _decoding(name: str = "") -> Iterator[None]:
 
 
 def checked(image: Image.Image, read: Reading = to_rgb) -> Image.Image:
-    """A PIL image of any size and mode as plain RGB. Raises PictureError if the size is unusable or
-    the pixels cannot be decoded."""
+    """A PIL image as plain RGB. Raises PictureError if its size or its data is unusable."""
     _check(image)
     with _decoding():
         return read(image)
@@ -96,9 +98,8 @@ def _opened(path: str | Path) -> Iterator[Image.Image]:
 
 
 def open_picture(path: str | Path, read: Reading = to_rgb) -> Image.Image:
-    """Reads the picture in a file, as `checked` makes it; of an animation, the first frame. Raises
-    PictureError, naming the file, if it is missing, unreadable, no picture, damaged, or of an
-    unusable size, which is checked in the header, before any pixel is decoded."""
+    """Reads the picture in a file, of an animation the first frame. Raises PictureError, naming the
+    file, if it is no usable picture; its size is checked before any pixel is decoded."""
     with _opened(path) as image:
         rgb, frames = read(image), getattr(image, "n_frames", 1)
     if frames > 1:
@@ -113,20 +114,13 @@ def read_text(path: str | Path) -> dict[str, str]:
 
 
 def save_picture(image: Image.Image, path: str | Path, text: dict[str, str] | None = None) -> None:
-    """Writes an sRGB `image`, which says that it is, in the format of `path`'s extension; an
-    existing file is only replaced whole. `text` goes into the chunks of a PNG; JPEG and WebP have
-    no place for it. Raises InputError as `files.check_output`, and OSError if the writing fails."""
+    """Writes an image as sRGB in the format of `path`'s extension, whole or not at all. `text` goes
+    into a PNG's chunks. Raises InputError as `files.check_output`, OSError if the writing fails."""
     path = files.check_output(path, FORMATS)
     kind, options = FORMATS[path.suffix.lower()]
-    if kind == "PNG":
-        chunks = PngInfo()
-        chunks.add(b"sRGB", b"\0")  # rendered as for a photograph
-        for key, value in (text or {}).items():
-            chunks.add_text(key, value)  # as iTXt where Latin-1 doesn't do
-        options = {"pnginfo": chunks}
-    else:
-        profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-        profile[24:36] = bytes(12)  # its date, so that a file is the same on any day
-        options = options | {"icc_profile": bytes(profile)}
+    chunks = PngInfo()
+    chunks.add(b"sRGB", b"\0")
+    for key, value in (text or {}).items():
+        chunks.add_text(key, value)  # as iTXt where Latin-1 doesn't do
     with files.replacing(path) as part, open(part, "xb") as file:  # `open` minds the umask
-        image.save(file, format=kind, **options)
+        image.save(file, format=kind, pnginfo=chunks, **options)

@@ -25,16 +25,15 @@ from . import files
 from .pictures import checked, read_text
 
 MASK = "sha256:"  # before a given mask's fingerprint, among the settings
-TEXTS = ("model", "model_hash", "device", "dtype", "torch", "version")
+TEXTS = "model model_hash device dtype torch version".split()
 KINDS = dict.fromkeys(TEXTS, str) | {"threads": int}  # what a result was made with
 TENSORS = "tensors:"  # before a model's hash by its tensors; without it, one of the whole files
 PIECES, PIECE = 4, 1024  # how much of each tensor is hashed: so many pieces of so many bytes
 
 
 def model_hash(model: StableDiffusion) -> str:
-    """The sha256 of a sample of a model's tensors, "tensors:" and 64 digits: of the files as
-    `ptinv.load` found them, so the same on any device, in any precision, and wherever the files are
-    now; or of the tensors in use, if they were changed. It takes 25 ms for Stable Diffusion v1."""
+    """The sha256 of a sample of a model's tensors, "tensors:" and 64 digits, in 25 ms: of the files
+    as loaded, so the same in any precision; or of the tensors in use, if they were changed."""
     of_files, as_loaded = model.digests
     in_use = hash_of_tensors((model.unet, model.vae, model.text_encoder))
     return of_files if in_use == as_loaded else in_use
