@@ -27,7 +27,7 @@ def check_file(path: str | Path, error: type[InputError] = InputError) -> None:
 def check_output(
     path: str | Path, suffixes: Iterable[str], inputs: Iterable[str | Path] = ()
 ) -> Path:
-    """Returns `path` as a Path if a file can be written there; leaves nothing. Raises InputError for
+    """Returns `path` as a Path if a file can be written there; leaves none. Raises InputError for
     another extension, a folder, one of the inputs, or a parent that can't take it."""
     path = Path(path)
     if path.suffix.lower() not in suffixes:
