@@ -104,13 +104,13 @@ def test_a_line_is_begun_only_where_the_last_one_is_full_or_ends():
     assert 3 * sheet.LINE <= lines[2] < 5 * sheet.LINE
 
 
-def test_a_label_is_black_and_a_remark_grey():
+def test_a_label_and_stressed_words_are_black_and_the_rest_of_a_remark_grey():
     def ink(label: str, remark: str) -> int:
         (tile,) = tiles(1)
-        made = draw_sheet([Row([Tile(tile, label, remark)])])
+        made = draw_sheet([Row([Tile(tile, label, remark, {"red"})])])
         return darkest(made, (0, 0, made.width, place(made, tile)[1]))
 
-    assert ink("car", "") < 60 < 90 < ink("", "a car")
+    assert ink("car", "") < 60 and ink("", "a red car") < 60 < 90 < ink("", "a car")
 
 
 def test_a_footer_takes_the_whole_width_below_all():

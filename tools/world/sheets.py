@@ -5,7 +5,7 @@ the labels of the first row can head the columns; a fainter remark may follow ei
 in pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from math import ceil
 from typing import NamedTuple
 
@@ -24,6 +24,7 @@ class Tile(NamedTuple):
     picture: Image.Image
     label: str = ""
     remark: str = ""
+    stressed: Collection[str] = ()  # words of the remark that are not to be faint
 
 
 class Row(NamedTuple):
@@ -60,7 +61,7 @@ def draw_sheet(rows: Sequence[Row], footer: str = "") -> Image.Image:
 def _draw_row(row: Row, left: int, across: int, columns: int) -> Image.Image:
     """Draws a row whose first tile is at `left` and each next one so far `across`."""
     name = _write(row.name, row.remark, NAMES)
-    labels = [_write(tile.label, tile.remark, across - GAP) for tile in row.tiles]
+    labels = [_write(tile.label, tile.remark, across - GAP, tile.stressed) for tile in row.tiles]
     over = max((label.height for label in labels), default=0)
     down = over + max((tile.picture.height for tile in row.tiles), default=0) + GAP
     height = max(over + name.height, ceil(len(row.tiles) / columns) * down - GAP)
@@ -73,12 +74,13 @@ def _draw_row(row: Row, left: int, across: int, columns: int) -> Image.Image:
     return drawn
 
 
-def _write(label: str, remark: str, width: int) -> Image.Image:
+def _write(label: str, remark: str, width: int, stressed: Collection[str] = ()) -> Image.Image:
     """Writes a label, then a remark, on as many lines as needed; cuts a word wider than a line."""
     placed, x, y = [], 0.0, 0
-    for text, ink in ((label, BLACK), (remark, GREY)):
+    for text, colour in ((label, BLACK), (remark, GREY)):
         for line in text.splitlines():
             for word in line.split():
+                ink = BLACK if word in stressed else colour
                 word, font = spelt(word)
                 while font.getlength(word) > width:
                     word = word[:-2] + "…"
