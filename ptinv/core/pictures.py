@@ -50,11 +50,11 @@ def read_colours(image: Picture) -> Image.Image:
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         image = _to_8_bit(image, shown)
     elif isinstance(shown, tuple) and max(shown) > 255:  # of 16 bits, as Pillow's pixels were
+        image = image.copy()  # the caller's keeps its own
         image.info["transparency"] = tuple(level >> 8 for level in shown)
     kind, alpha = image.mode, None
     if image.has_transparency_data:
-        image = image.convert("LA") if kind == "La" else image  # its only way out
-        image = image.convert("RGBA")
+        image = (image.convert("LA") if kind == "La" else image).convert("RGBA")
         alpha = image.getchannel("A")
     rgb = _to_srgb(image, kind, profile) if profile else image.convert("RGB")
     if alpha and alpha.getextrema()[0] < 255:

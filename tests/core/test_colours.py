@@ -151,7 +151,10 @@ def test_what_white_is(tmp_path, recwarn, numbers, tags, said):
 
 @pytest.mark.parametrize("name", ["grey16-trns.png", "rgb16-trns.png"])
 def test_a_transparent_colour_of_sixteen_bits(wild, name):
-    read = np.asarray(to_rgb(wild / name))
+    with Image.open(wild / name) as image:
+        declared = image.info["transparency"]
+        read = np.asarray(to_rgb(image))
+        assert image.info["transparency"] == declared
     assert (read[:, :32] == 255).all()
     assert not (read[:, 32:] == 255).any()
 
