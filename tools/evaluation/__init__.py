@@ -1,0 +1,1 @@
+"""What `tools/evaluate.py` is made of: a runner, data, methods, metrics and tables."""

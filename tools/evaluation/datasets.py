@@ -1,0 +1,87 @@
+"""Pictures to edit: drawn scenes, whose true edits are known, or a folder that scenes.py wrote."""
+
+import json
+from collections.abc import Callable, Collection
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+from world import edits as scenes_edits
+from world.cells import Edit, edit_of
+from world.scenes import Scene, caption
+
+import ptinv
+
+KINDS = scenes_edits.EDITS
+
+
+class Case(NamedTuple):
+    """An edit that is wanted. What it takes is drawn or opened when its turn comes."""
+
+    about: dict[str, Any]  # which one it is, for JSON
+    kind: str
+    caption: str  # of the picture
+    target: str  # the prompt
+    open: Callable[[], Edit]
+
+
+def drawn(split: str, seed: int, count: int, kinds: Collection[str]) -> list[Case]:
+    """The first `count` edits of each kind, the kinds in turn."""
+    listed = islice(scenes_edits.edits(split, seed), count * len(KINDS))
+    return [
+        _drawn(f"{split}, seed {seed}", i, *edit)
+        for i, edit in enumerate(listed)
+        if edit[0] in kinds
+    ]
+
+
+def _drawn(data: str, index: int, kind: str, scene: Scene, edited: Scene) -> Case:
+    about = {"data": data, "index": index}
+    opened = partial(edit_of, kind, scene, edited)
+    return Case(about, kind, caption(scene), caption(edited), opened)
+
+
+def listed(folder: Path, count: int | None, kinds: Collection[str]) -> list[Case]:
+    """The first `count` edits of each kind (None: all) that `scenes.py` wrote. Raises InputError
+    for a folder of anything else."""
+    found: dict[str, list[Case]] = {kind: [] for kind in kinds}
+    for index, entry in enumerate(manifest(folder)):
+        about = {"data": str(folder), "index": index}
+        case = Case(
+            about, entry["kind"], entry["caption"], entry["target"], partial(_opened, entry)
+        )
+        found.get(entry["kind"], []).append(case)
+    cases = [case for some in found.values() for case in some[:count]]
+    return sorted(cases, key=lambda case: case.about["index"])
+
+
+def manifest(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a folder's manifest, their paths made whole."""
+    path = folder / "manifest.jsonl"
+    if not path.is_file():
+        raise ptinv.InputError(
+            f"there is no {path}; write one with python tools/scenes.py {folder}"
+        )
+    try:
+        entries = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        paths = ("image", "truth", "mask")
+        texts = ("kind", "caption", "target")
+        return [
+            {name: str(entry[name]) for name in texts}
+            | {name: folder / entry[name] for name in paths}
+            for entry in entries
+        ]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ptinv.InputError(
+            f"{path} is not what scenes.py writes ({error!r}); write it again"
+        ) from error
+
+
+def _opened(entry: dict[str, Any]) -> Edit:
+    pictures = []
+    for name in ("image", "truth", "mask"):
+        with Image.open(entry[name]) as picture:
+            pictures.append(picture.convert("L" if name == "mask" else "RGB"))
+    return Edit(entry["kind"], entry["caption"], entry["target"], *pictures)

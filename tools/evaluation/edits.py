@@ -1,0 +1,161 @@
+"""Edits by many methods, measured: the items of `evaluate.py edits` and `evaluate.py search`.
+
+Whatever the methods' stages can share, they do: a picture's inversion, its tuning. The seconds and
+rows of an edit are those that it takes on its own.
+"""
+
+import hashlib
+import warnings
+from collections.abc import Hashable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+from torch import Tensor
+from world import judge as judges
+from world import scenes
+from world.cells import Edit
+
+import ptinv
+
+from . import metrics
+from .datasets import Case
+from .meter import Cost, Meter
+from .runner import Group
+from .variants import Variant
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What all edits of a run are made and measured with."""
+
+    model: ptinv.StableDiffusion
+    judge: judges.Judge | None = None
+    perceptual: judges.Judge | None = None
+    hashes: dict[str, str | None] = field(default_factory=dict)  # of the networks that measure
+
+    def about(self) -> dict[str, Any]:
+        """What every result depends on, for JSON."""
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        return {"model": self.model.digests[0], "dtype": dtype, **self.hashes}
+
+
+class Start(NamedTuple):
+    """An inversion to go on from."""
+
+    inversion: ptinv.Inversion
+    cost: Cost
+
+
+class Made(NamedTuple):
+    """An edit that was made."""
+
+    picture: Image.Image
+    mask: Tensor | None  # (1, 1, h, w)
+    cost: Cost
+
+
+def groups(bench: Bench, cases: list[Case], variants: list[Variant]) -> list[Group]:
+    """A group a picture, an item a variant."""
+    return [
+        Group([settings_of(bench, case, variant) for variant in variants],
+              partial(_begin, bench, case, variants))
+        for case in cases
+    ]  # fmt: skip
+
+
+def settings_of(bench: Bench, case: Case, variant: Variant) -> dict[str, Any]:
+    """All that an item's result depends on."""
+    edit = case.about | dict(kind=case.kind, caption=case.caption, target=case.target)
+    how = {"method": variant.method, "settings": variant.settings(case.caption)}
+    return bench.about() | edit | how
+
+
+def _begin(bench: Bench, case: Case, variants: list[Variant]):
+    edit, starts = case.open(), {}
+    return lambda i: measured(bench, edit, variants[i], starts)
+
+
+def measured(
+    bench: Bench, edit: Edit, variant: Variant, starts: dict[Hashable, Start]
+) -> dict[str, Any]:
+    """The figures of an edit; None for what was not measured."""
+    made = make(bench.model, edit, variant, starts)
+    inside = metrics.region(edit.mask)
+    figures: dict[str, Any] = dict.fromkeys(("right", "success", "preservation", "seen"))
+    if bench.judge:
+        (seen,) = judges.look(bench.judge, [made.picture])
+        found = metrics.verdict(scenes.read(edit.caption), scenes.read(edit.target), seen)
+        figures |= found._asdict() | {"right": found.right, "seen": described(seen)}
+    distance = None
+    if bench.perceptual:
+        both = [made.picture], [edit.truth]
+        distance = float(judges.perceptual_distance(bench.perceptual, *both)[0])
+    mask = made.mask
+    return figures | {
+        "row": variant.label,
+        "psnr": metrics.psnr(made.picture, edit.truth),
+        "psnr_inside": metrics.psnr(made.picture, edit.truth, inside),
+        "psnr_outside": metrics.psnr(made.picture, edit.picture, ~inside),
+        "ssim_inside": metrics.ssim(made.picture, edit.truth, inside),
+        "ssim_outside": metrics.ssim(made.picture, edit.picture, ~inside),
+        "perceptual": distance,
+        "iou": None if mask is None else metrics.overlap(mask[-1, 0], inside),
+        **made.cost._asdict(),
+    }
+
+
+def described(seen: scenes.Content) -> str:
+    """What the judge saw, in words."""
+    things = " and ".join(f"{n} {colour} {kind}" for (colour, kind), n in seen.groups.items())
+    return f"{things or 'nothing'} {seen.background}"
+
+
+def make(
+    model: ptinv.StableDiffusion, edit: Edit, variant: Variant, starts: dict[Hashable, Start]
+) -> Made:
+    """Makes an edit from whichever of the picture's starts fits, and adds the starts it makes."""
+    if variant.method == "nothing":
+        return Made(edit.picture, None, Cost())
+    if variant.method == "truth":
+        return Made(ptinv.reconstruct(model, edit.truth, method="vae"), None, Cost())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ptinv.Remark)
+        return _made(model, edit, variant, starts)
+
+
+def _made(
+    model: ptinv.StableDiffusion, edit: Edit, variant: Variant, starts: dict[Hashable, Start]
+) -> Made:
+    method, given = ptinv.METHODS[variant.method], variant.given(edit.caption, edit.mask)
+    settings = method.settings(**given)
+    # all, lest a start's own fill what is not given
+    options = {n: v for n, v in vars(settings).items() if n not in ("mask", "mask_from")} | given
+    inverted = _shared_by(method.trajectory, settings, edit)
+    whole = inverted, _shared_by(method.extra, settings, edit)
+    if inverted not in starts:
+        bare = replace(method, extra=None)  # with the extra it might serve fewer
+        with Meter(model) as meter:
+            inversion = ptinv.invert(model, edit.picture, edit.target, bare, **options)
+            starts[inverted] = Start(inversion, meter.so_far())
+    start = starts.get(whole, starts[inverted])
+    with Meter(model) as meter:
+        result = ptinv.result(
+            model, start.inversion, edit.target, variant.method, meter.progress, **options
+        )
+        picture = result.picture
+        cost = start.cost.plus(meter.so_far())
+    starts.setdefault(whole, Start(result.inversion, start.cost.plus(meter.beforehand)))
+    return Made(picture, result.mask, cost)
+
+
+def _shared_by(stage: ptinv.Stage | None, settings: ptinv.Settings, edit: Edit) -> Hashable:
+    """A key that is equal for all variants that can share what the stage makes of a picture."""
+    return stage and (stage, *stage.key(settings, edit.target).items())
+
+
+def sha256(path: Path) -> str:
+    """The hash of a network's file, short."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

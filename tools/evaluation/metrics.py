@@ -1,0 +1,104 @@
+"""How good an edit is: fidelity over a region, agreement of masks, and what a judge sees."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+from world.scenes import Content
+
+from ptinv import metrics
+
+WINDOW, SIGMA = 11, 1.5  # of SSIM's Gaussian, as Wang et al. have it
+K1, K2 = 0.01, 0.03
+
+
+def pixels(picture: Image.Image) -> Tensor:
+    """An RGB picture's levels 0 … 255, (1, 3, H, W) in float64."""
+    array = np.asarray(picture.convert("RGB"), np.float64)
+    return torch.from_numpy(array).movedim(2, 0)[None]
+
+
+def region(mask: Image.Image) -> Tensor:
+    """Where a mask picture is white, (H, W) booleans."""
+    return torch.from_numpy(np.asarray(mask.convert("L")) > 127)
+
+
+def psnr(a: Image.Image, b: Image.Image, where: Tensor | None = None) -> float | None:
+    """The PSNR in dB over a region's own pixels (all of them: None); None for an empty region."""
+    x, y = (pixels(picture) / 127.5 - 1 for picture in (a, b))
+    if where is None:
+        return metrics.psnr(x, y)
+    return metrics.psnr(x[..., where], y[..., where]) if where.any() else None
+
+
+def ssim(a: Image.Image, b: Image.Image, where: Tensor | None = None) -> float | None:
+    """The structural similarity (Wang et al. 2004) over a region's own pixels (all of them: None).
+
+    A window's statistics are weighted by its Gaussian, and only the region's pixels count in them.
+    The mean is over channels and over the region's pixels whose window lies in the picture; None if
+    there is no such pixel.
+    """
+    x, y = pixels(a), pixels(b)
+    weight = torch.ones_like(x[0, 0]) if where is None else where.double()
+    total = _blurred(weight[None, None])
+
+    def local(values: Tensor) -> Tensor:
+        return _blurred(values * weight) / total.clamp(min=1e-12)
+
+    mean_x, mean_y = local(x), local(y)
+    var_x, var_y = local(x * x) - mean_x**2, local(y * y) - mean_y**2
+    cov = local(x * y) - mean_x * mean_y
+    c1, c2 = (K1 * 255) ** 2, (K2 * 255) ** 2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    structure = (2 * cov + c2) / (var_x + var_y + c2)
+    reach = WINDOW // 2
+    inner = weight[reach:-reach, reach:-reach] > 0
+    if not inner.any():
+        return None
+    return float((luminance * structure)[..., inner].mean())
+
+
+def _blurred(values: Tensor) -> Tensor:
+    """(1, c, H, W) averaged by the Gaussian window, where it lies in the picture."""
+    distance = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
+    bell = torch.exp(-(distance**2) / (2 * SIGMA**2))
+    bell = (bell / bell.sum()).expand(values.shape[1], 1, 1, -1)
+    rows = F.conv2d(values, bell, groups=values.shape[1])
+    return F.conv2d(rows, bell.mT, groups=values.shape[1])
+
+
+def overlap(mask: Tensor, truth: Tensor) -> float:
+    """The IoU of a mask over the latent (h, w), cut at ½, with one over the pixels (H, W)."""
+    wide = F.interpolate(mask[None, None].float().cpu(), truth.shape, mode="nearest")[0, 0] > 0.5
+    return float((wide & truth).sum() / (wide | truth).sum())
+
+
+class Verdict(NamedTuple):
+    """What a judge finds of an edit; both together are that it shows the target, and no more."""
+
+    success: bool  # what was to change is as asked for, and what it replaces is gone
+    preservation: bool  # all else is there, in its colour and number, and nothing has come
+
+    @property
+    def right(self) -> bool:
+        return self.success and self.preservation
+
+
+def verdict(before: Content, wanted: Content, seen: Content) -> Verdict:
+    """Whether `seen` is as `wanted`, apart where the two texts differ and where they agree."""
+
+    def facts(content: Content) -> dict:
+        return {**content.groups, "place": content.background}
+
+    was, want, see = facts(before), facts(wanted), facts(seen)
+    success = preservation = True
+    for fact in was.keys() | want.keys() | see.keys():
+        if want.get(fact) != see.get(fact):
+            if was.get(fact) != want.get(fact):
+                success = False
+            else:
+                preservation = False
+    return Verdict(success, preservation)
