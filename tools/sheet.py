@@ -17,7 +17,7 @@ from statistics import mean
 
 import numpy as np
 import torch
-from evaluate import table
+from evaluation.embedded import table
 from PIL import Image
 from PIL.ImageOps import contain
 from world.cells import Cell, Edit, Way, cells_of, edit_of

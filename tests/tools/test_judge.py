@@ -1,8 +1,8 @@
 """The judge: small, and right about scenes that it has not seen, sharp or through the VAE."""
 
-import evaluate
 import pytest
 import torch
+from evaluation import embedded
 from world import judge as judges
 from world import scenes
 from world.grounds import BACKGROUNDS
@@ -21,7 +21,7 @@ def judge():
 
 @pytest.fixture(scope="module")
 def held_out():
-    drawn = evaluate.held_out(COUNT, seed=7)
+    drawn = embedded.held_out(COUNT, seed=7)
     return [scenes.draw(scene) for scene in drawn], [scenes.content(scene) for scene in drawn]
 
 

@@ -15,6 +15,8 @@ from ptinv.core import ddim
 from ptinv.core.sampling import constant, last, sample
 from ptinv.metrics import psnr
 
+from .tables import markdown
+
 # as PTI's paper compares with it: from the same trajectory, one learning rate, every iteration
 NTI = dict(
     method="null-text", encode_ratio=0.8, inversion_guidance=0.0, lr_decay=0.0, stop_below=0.0
@@ -117,6 +119,5 @@ def share(truths: Iterable[bool]) -> float:
 
 def table(corner: str, headings: list[str], rows: dict[str, list[float]], digits: int = 2) -> None:
     """Prints a table in Markdown."""
-    print(f"| {corner} | {' | '.join(headings)} |\n|---|{'---|' * len(headings)}")
-    for name, cells in rows.items():
-        print(f"| {name} | {' | '.join(f'{cell:.{digits}f}' for cell in cells)} |")
+    cells = {name: [f"{cell:.{digits}f}" for cell in row] for name, row in rows.items()}
+    print(markdown(corner, headings, cells))
