@@ -37,7 +37,7 @@ methods
 """
 TOOLS = {
     "sheet.py": "--work --methods --seed --steps --model --device --dtype",
-    "evaluate.py": "judge model reconstruction edits --count --inverted --seed --model --dtype",
+    "evaluate.py": "judge model reconstruction edits",
     "scenes.py": "--count --seed",
     "train_tiny.py": "--work --start --vae-steps --unet-steps --unet-lr --unet-pictures --seed",
     "benchmark.py": "networks",
@@ -66,3 +66,19 @@ def test_a_tool_is_where_it_was_and_takes_what_it_took(capsys, tool):
     assert end.value.code == 0
     shown = capsys.readouterr().out
     assert all(word in shown for word in TOOLS[tool].split())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "judge --count 5 --seed 1 --model m --device cpu --dtype float32",
+        "model --count 5 --inverted 2 --seed 1 --model m --dtype bfloat16",
+        "reconstruction scenes --count 3 --model m --dtype float32",
+        "edits scenes --count 3 --model m --device cpu --dtype float32",
+    ],
+)
+def test_the_measurements_take_what_they_took(line):
+    args = vars(import_module("evaluate").parser().parse_args(line.split()))
+    given = {word[2:] for word in line.split() if word.startswith("--")}
+    assert given <= args.keys() and args["model"] == "m"
+    assert "scenes" not in line or str(args["scenes"]) == "scenes"
