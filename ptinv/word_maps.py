@@ -1,4 +1,4 @@
-"""Cross-attention of each word of a prompt over a picture, measured and drawn.
+"""Cross-attention of each word of a prompt over a picture.
 
 Nothing is generated. The picture is inverted, and the UNet is called once at each latent of its
 trajectory, under the prompt, with a control that records attention. The predictions are not used,
@@ -8,13 +8,11 @@ so no step depends on another, and the maps are of this picture alone.
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from PIL import Image, ImageChops, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from .api import invert
-from .core.ddim import schedule
 from .core.model import StableDiffusion
 from .core.pictures import Picture
 from .core.unet import UNetConfig
@@ -24,15 +22,9 @@ from .methods.request import method_of, opened, settings_for
 from .methods.stages import Progress, silent
 from .methods.words import Word, positions_of, read, warn_of_words
 from .settings import check_prompt
-from .sheet import Tile, draw_sheet
 from .storage.inversion import Inversion
 
 METHOD = "ddim-global"  # inverts a picture without a prompt, and tunes nothing
-SHOWN = (256, 256)  # pixels that a picture on a sheet has at most
-COLOURS = "000004 1f0c48 550f6d 88226a ba3655 e35933 f98c0a f9c932 fcffa4"
-# matplotlib's "inferno": even steps look even, also without colour
-RAMP = np.array([list(bytes.fromhex(colour)) for colour in COLOURS.split()])
-DIM = 0.4  # of the grey picture under the heat
 Steps = Sequence[int]  # those to average over, as counted in `AttentionMaps`
 
 
@@ -70,27 +62,6 @@ class AttentionMaps:
             raise InputError(f'"{word}" is not in the prompt; its words are: {known}')
         return self.maps[level][[k - 1 for k in steps]][:, positions_of(meant)].sum(1).mean(0)
 
-    def draw(self, at: Iterable[Steps] | None = None) -> Image.Image:
-        """Draws every word's map: a row for each level and each of `at`, the steps it averages over
-        (by default all), and a key. Raises InputError for a step that isn't there, or too many."""
-        at = list(at or []) or [range(1, self.steps + 1)]
-        rows = [self.row(level, steps) for level in self.maps for steps in at]
-        bar = over(Image.new("RGB", (128, 14)), torch.linspace(0, 1, 128, device="cpu")[None])
-        key = "0 to max, the word's largest share of a pixel's attention"
-        order = f"step {self.steps} is the noisiest, step 1 next to the picture"
-        return draw_sheet([*rows, (f"{key}; {order}", [Tile(bar, "the colours")])])
-
-    def row(self, level: int, steps: Steps) -> tuple[str, list[Tile]]:
-        """A row of a sheet: its heading, then the picture and every word's map over it."""
-        shown = ImageOps.contain(self.picture, SHOWN)
-        tiles = [Tile(shown, "the picture")]
-        for word in self.words:
-            heat = self.of(word, level, steps)
-            tiles.append(Tile(over(shown, heat), word.text, f"max {heat.max():.1%}"))
-        height, width = self.maps[level].shape[2:]
-        when = ("step" if len(steps) == 1 else "mean of steps") + f" {listed(steps)}"
-        return f"level {level} ({width} x {height}), {when} of {self.steps}", tiles
-
 
 def cross_levels(config: UNetConfig) -> list[int]:
     """The levels that attend to the prompt; the coarsest always does, in its middle block."""
@@ -117,7 +88,8 @@ def attention_maps(
     levels = [config.mask_level] if levels is None else list(levels)
     check_maps("level", levels, cross_levels(config))
     picture = opened(picture)
-    count_steps(picture, **options)
+    method = method_of(picture) if isinstance(picture, Inversion) else METHOD
+    settings_for(picture, method, **{**options, "mask": None, "paste_back": False})
     if isinstance(picture, Inversion):
         inversion = picture
         inversion.check_fits(model)
@@ -136,13 +108,6 @@ def attention_maps(
     return AttentionMaps(inversion.picture, read(model.tokenizer, prompt), maps)
 
 
-def count_steps(picture: Image.Image | Inversion, **options) -> int:
-    """T' of a picture's maps. Raises InputError for settings out of range or not an inversion's."""
-    method = method_of(picture) if isinstance(picture, Inversion) else METHOD
-    settings = settings_for(picture, method, **{**options, "mask": None, "paste_back": False})
-    return len(schedule(settings.steps, settings.encode_ratio))
-
-
 def check_maps(what: str, asked: Collection[int], known: Collection[int]) -> None:
     """Raises InputError unless levels or steps are named, and only those that there are maps at."""
     if not asked:
@@ -157,15 +122,3 @@ def listed(numbers: Collection[int]) -> str:
     span = range(min(numbers), max(numbers) + 1)
     whole = len(span) > 1 and sorted(numbers) == list(span)
     return f"{span[0]} to {span[-1]}" if whole else ", ".join(map(str, numbers))
-
-
-def over(picture: Image.Image, heat: Tensor) -> Image.Image:
-    """Draws a map (h, w) as heat over an RGB picture in dim grey, smoothly enlarged to its size.
-    Its numbers, from 0 up, are drawn relative to their largest: brighter is always more."""
-    shares = Image.fromarray((heat / heat.max().clamp(min=1e-12)).float().numpy())
-    shares = np.asarray(shares.resize(picture.size, Image.Resampling.BICUBIC))
-    places = np.linspace(0, 1, len(RAMP))
-    colours = np.stack([np.interp(shares, places, channel) for channel in RAMP.T], axis=-1)
-    grey = picture.convert("L").point(lambda level: DIM * level).convert("RGB")
-    light = Image.fromarray(colours.round().astype(np.uint8))
-    return ImageChops.screen(grey, light)  # added: never darker

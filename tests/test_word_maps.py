@@ -1,4 +1,4 @@
-"""Cross-attention of words over a picture: the maps and their drawing."""
+"""Cross-attention of words over a picture."""
 
 from copy import deepcopy
 from dataclasses import replace
@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from einops import rearrange
-from PIL import Image, ImageOps
 from small import PROMPT
 
 import ptinv
@@ -15,14 +14,12 @@ from ptinv.core.unet import UNet, UNetConfig
 from ptinv.errors import InputError
 from ptinv.methods.controls import Record
 from ptinv.methods.table import METHODS
-from ptinv.sheet import FONT, Tile, draw_sheet, fonts, spelt
 from ptinv.storage.provenance import made_with
-from ptinv.word_maps import SHOWN, cross_levels, listed, over
+from ptinv.word_maps import cross_levels, listed
 
 LEVEL = 1  # the small model's only one with attention to words
 STEPS = 4
 INVERTED = 3  # of them, at the usual encode ratio
-GREY = Image.new("RGB", (40, 24), (120, 120, 120))
 
 
 @pytest.fixture(scope="module")
@@ -208,98 +205,6 @@ def test_attention_that_is_not_finite_is_noticed(small_model, inversion):
         ptinv.attention_maps(model, stored, PROMPT)
 
 
-# The drawing
-
-
-def brightness(picture):
-    return np.asarray(picture.convert("L"), np.int32)
-
-
-def test_more_heat_is_brighter_and_the_most_is_brightest():
-    steps = brightness(over(Image.new("RGB", (65, 1)), torch.linspace(0, 1, 65)[None]))[0]
-    assert (np.diff(steps) > 0).all()
-    rising = torch.arange(10.0).expand(6, 10)
-    row = brightness(over(GREY, rising))[12]
-    assert (np.diff(row) >= 0).all() and row[-1] > row[0] + 100
-
-
-def test_heat_is_relative_to_the_map_s_own_maximum():
-    heat = torch.rand(6, 10, generator=torch.Generator().manual_seed(0))
-    assert over(GREY, heat).tobytes() == over(GREY, 0.01 * heat).tobytes()
-
-
-def test_where_the_map_is_zero_the_picture_is_left_in_dim_grey(picture):
-    pixels = np.asarray(over(picture, torch.zeros(4, 6)), np.int32)
-    assert pixels.shape[:2] == picture.size[::-1]
-    assert np.ptp(pixels, axis=2).max() <= 4  # the ramp's own lowest blue
-    original = brightness(picture)
-    assert pixels.mean() < original.mean()
-    assert np.corrcoef(pixels[..., 0].ravel(), original.ravel())[0, 1] > 0.99
-
-
-def test_each_row_shows_every_word_at_its_own_steps(found, picture):
-    shown = ImageOps.contain(picture, SHOWN)
-    for steps, said in [([3], "step 3 of 3"), ([2, 1], "mean of steps 1 to 2 of 3")]:
-        heading, tiles = found.row(LEVEL, steps)
-        assert tiles[0] == Tile(shown, "the picture")
-        assert [tile.label for tile in tiles[1:]] == PROMPT.split()
-        for tile, word in zip(tiles[1:], found.words, strict=True):
-            heat = found.of(word, LEVEL, steps)
-            assert tile.picture.tobytes() == over(shown, heat).tobytes()
-            assert tile.remark == f"max {heat.max():.1%}"
-        assert heading == f"level 1 (10 x 7), {said}"
-
-
 def test_numbers_are_listed_as_a_range_where_none_is_left_out():
     told = {"1 to 40": range(1, 41), "1 to 3": [3, 1, 2], "7": [7], "2, 4": [2, 4], "2, 2": [2, 2]}
     assert {listed(numbers): numbers for numbers in told.values()} == told
-
-
-def test_each_level_and_each_of_the_steps_has_a_row_and_many_words_take_more_lines(
-    small_model, inversion, found
-):
-    heights = [found.draw([[1]] * rows).height for rows in (1, 2, 3)]
-    assert heights[1] - heights[0] == heights[2] - heights[1] > 100
-    twice = replace(found, maps={1: found.maps[LEVEL], 2: found.maps[LEVEL]})
-    assert twice.draw([[3], [1, 2]]).height == found.draw([[1]] * 4).height
-    many = ptinv.attention_maps(small_model, inversion, "a red car and a blue car on the grass")
-    assert many.draw().height > found.draw().height
-
-
-def test_a_sheet_too_tall_to_be_saved_is_refused_also_while_its_maps_are_blank(found):
-    found = replace(found, words=found.words[:1])
-    one, two = (found.draw([[1]] * rows).height for rows in (1, 2))
-    most = 1 + (16_000 - one) // (two - one)
-    blank = replace(found, maps={LEVEL: torch.zeros(INVERTED, 77, 1, 1)})
-    for maps in (found, blank):
-        assert maps.draw([[1]] * most).height < 16_383  # WebP's limit
-        with pytest.raises(InputError, match="more than 16000 pixels tall; ask for fewer"):
-            maps.draw([[1]] * (most + 1))
-
-
-def test_every_tile_of_a_sheet_is_whole_and_a_long_row_goes_on_below():
-    colours = [(i, 255 - i, 60) for i in range(20)]
-    tiles = [Tile(Image.new("RGB", (256, 30), colour), "W" * 99, "max 1%") for colour in colours]
-    made = np.asarray(draw_sheet([("a heading", tiles[:3]), ("another", tiles[3:])]))
-    assert made.shape[1] <= 2120
-    corners = []
-    for colour in colours:
-        rows, columns = np.nonzero((made == colour).all(axis=2))
-        assert len(rows) == 256 * 30
-        corners.append((rows.min(), columns.min()))
-    assert corners == sorted(corners) and len({row for row, _ in corners}) == 4
-
-
-def test_letters_that_no_font_has_are_written_as_their_code_points(monkeypatch):
-    monkeypatch.setattr("ptinv.sheet.fonts", lambda: [FONT])
-    spelt.cache_clear()
-    assert spelt("é猫")[0] == "U+00E9+U+732B"
-    spelt.cache_clear()
-
-
-def test_a_system_s_font_writes_what_ours_lacks():
-    word, font = spelt("Ж")
-    if len(fonts()) == 1:
-        pytest.skip("no such font here")
-    assert (word, font is FONT) == ("Ж", False)
-    assert spelt("word…") == ("word…", FONT)

@@ -13,20 +13,18 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from .. import api, word_maps
+from .. import api
 from ..core.model import StableDiffusion
 from ..core.pictures import resize
-from ..core.text import LENGTH
 from ..errors import Doubt, InputError, remark
 from ..methods.masks import over, painted
 from ..methods.request import opened
 from ..methods.stages import Progress
 from ..methods.table import METHODS
-from ..methods.words import read
 from ..metrics import psnr
 from ..settings import DEFAULTS, NAMES, check_prompt
 from ..storage import checkpoint, files, pictures
-from ..storage.inversion import SUFFIX, Inversion
+from ..storage.inversion import SUFFIX
 from ..storage.provenance import Recipe, check_same, fingerprint
 from .options import flag
 
@@ -101,23 +99,6 @@ def generate(args: Namespace) -> None:
     pictures.save_picture(model.decode(latents[-1:]), output, record)
     if shown:
         pictures.save_picture(model.decode(latents[:1]), shown)
-
-
-def attention(args: Namespace) -> None:
-    output = _output(args, args.output)
-    check_prompt(args.prompt, "what to look for in the picture")
-    picture, given = opened(args.picture), _settings(args)
-    count = word_maps.count_steps(picture, **given)
-    for steps in args.at or []:
-        word_maps.check_maps("step", steps, range(1, count + 1))
-    levels = args.levels and [level for span in args.levels for level in span]
-    image = picture.picture if isinstance(picture, Inversion) else picture
-    model = _load(args)
-    # a sheet that would be too tall is refused while the maps are blank, before the long work
-    zeros = {level: torch.zeros(count, LENGTH, 1, 1, device="cpu") for level in levels or [0]}
-    word_maps.AttentionMaps(image, read(model.tokenizer, args.prompt), zeros).draw(args.at)
-    maps = word_maps.attention_maps(model, picture, args.prompt, levels, _progress(args), **given)
-    pictures.save_picture(maps.draw(args.at), output)
 
 
 def methods(args: Namespace) -> None:

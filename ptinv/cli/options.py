@@ -5,7 +5,6 @@ the rest. Nothing here imports torch, so that help and misspelt options are answ
 """
 
 import argparse
-import re
 from contextlib import suppress
 from dataclasses import fields
 from typing import Any
@@ -16,7 +15,6 @@ from ..settings import ATTENTION, DEFAULT, DEFAULTS, EDIT, INVERSION, Gate, Sett
 ABOUT = {setting.name: setting.metadata for setting in fields(Settings)}
 Option = tuple[str, dict[str, Any]]  # its names in one text, and what `add_argument` takes
 Options = list[Option | list[Option]]  # those in a list of their own exclude each other
-NUMBER = "[0-9]{1,9}"
 
 
 class Parser(argparse.ArgumentParser):
@@ -90,15 +88,6 @@ def word_gate(text: str) -> tuple[str, Gate]:
     return word.strip() or DEFAULT, gate(rest)
 
 
-def spans(text: str) -> list[range]:
-    """Reads whole numbers and ranges of them, such as 40,20,1-10."""
-    span = rf"{NUMBER}(-{NUMBER})?"
-    if re.fullmatch(rf"{span}(,{span})*", text):
-        ends = [sorted(int(k) for k in part.split("-")) for part in text.split(",")]
-        return [range(both[0], both[-1] + 1) for both in ends]
-    raise argparse.ArgumentTypeError(f"{text!r} is not numbers, such as 40,20, or ranges, 1-10")
-
-
 READ = {"reweight": weight, "cross_replace": word_gate}
 READ |= dict.fromkeys(("self_replace", "guidance_gate"), gate)
 
@@ -163,18 +152,6 @@ COMMANDS = {
          setting("steps", "of DDIM"), setting("guidance", "ω"), setting("guidance_gate"),
          setting("negative"), setting("seed", "of the noise"),
          NO_RECORD, *MODEL, NO_MASK, *group(ATTENTION)]),
-    "attention": ("draw where in a picture each word of a prompt looks",
-        """Draws the cross-attention of every word over the picture. Each map is relative to its
-        own maximum, which is written below the word, so a weak map looks as bright as a strong
-        one. Little words often show the noun before them, since CLIP's text model reads from left
-        to right. Nothing is edited: the picture is inverted without a prompt, and the UNet is run
-        once at each of its latents.""",
-        [STORED, PROMPT, ("-o --output", dict(metavar="MAPS.png", required=True)),
-         ("--levels", dict(metavar="1,2", type=spans, help="of the UNet, from fine to coarse "
-            "(default: the one that masks are made at)")),
-         ("--at", dict(metavar="40,20,1-10", type=spans, help="steps, from 1 next to the picture "
-            "to T' (40 by default), the noisiest; a range is averaged (default: all, averaged)")),
-         setting("steps"), setting("encode_ratio"), *MODEL]),
     "methods": ("list the methods with their defaults", None, []),
 }
 # fmt: on

@@ -114,7 +114,6 @@ def test_a_gpu_that_is_not_there_is_refused(here, capsys, monkeypatch, index):
     [
         (["generate"], "a.png"),
         (["invert", "picture.png"], "a.safetensors"),
-        (["attention", "picture.png"], "a.png"),
     ],
 )
 def test_an_empty_prompt(here, capsys, words, out):
@@ -229,7 +228,7 @@ PICTURES = {
     "enormous.png": "million pixels",
     "long.png": "too elongated",
 }
-COMMANDS = ["reconstruct", "invert", "attention"]
+COMMANDS = ["reconstruct", "invert"]
 
 
 @pytest.mark.parametrize(

@@ -31,11 +31,10 @@ again edited.png p.png --mask m.png -o again.png
 again edited.png p.png
 generate "a blue car" --source "a red car" -o car.png --show-source red.png --no-mask
 generate "a blue car" -o car.png --seed 3 --steps 20 --guidance 5
-attention p.png "two pink birds in the snow" -o maps.webp --levels 1,2 --at 40,20,1-10
-attention p.png "a car" -o maps.png --steps 20 --encode-ratio 0.5
 methods
 """
 TOOLS = {
+    "attention.py": "--levels --at --steps --encode-ratio --model --device --dtype --quiet",
     "sheet.py": "--work --methods --seed --steps --model --device --dtype",
     "evaluate.py": "judge model reconstruction edits",
     "scenes.py": "--count --seed",

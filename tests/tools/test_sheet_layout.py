@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from world import sheets as sheet
-from world.sheets import Row, Tile, draw_sheet
+from world.sheets import FONT, Row, Tile, draw_sheet, fonts, spelt
 
 from ptinv.errors import InputError
 
@@ -127,3 +127,18 @@ def test_a_sheet_too_tall_to_be_saved_is_refused():
     for too_many in (rows + rows[:1], rows * 1000):
         with pytest.raises(InputError, match="more than 16000 pixels tall; ask for fewer pictures"):
             draw_sheet(too_many)
+
+
+def test_letters_that_no_font_has_are_written_as_their_code_points(monkeypatch):
+    monkeypatch.setattr("world.sheets.fonts", lambda: [FONT])
+    spelt.cache_clear()
+    assert spelt("é猫")[0] == "U+00E9+U+732B"
+    spelt.cache_clear()
+
+
+def test_a_system_s_font_writes_what_ours_lacks():
+    word, font = spelt("Ж")
+    if len(fonts()) == 1:
+        pytest.skip("no such font here")
+    assert (word, font is FONT) == ("Ж", False)
+    assert spelt("word…") == ("word…", FONT)

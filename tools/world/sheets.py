@@ -1,4 +1,4 @@
-"""A labelled grid of pictures with names, and words that wrap.
+"""A labelled grid of pictures with names, and words that wrap, in any letters.
 
 A sheet is rows of tiles. A row's name stands at its left and a tile's label over its picture, so
 the labels of the first row can head the columns; a fainter remark may follow either. All sizes are
@@ -6,14 +6,22 @@ in pixels.
 """
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
+from functools import lru_cache
 from math import ceil
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw
+from PIL.ImageFont import FreeTypeFont, load_default, truetype
 
 from ptinv.errors import InputError
-from ptinv.sheet import BLACK, FONT, GAP, GREY, LINE, MARGIN, TALL, WIDE, spelt
 
+WIDE, TALL = 2120, 16_000  # of a sheet at most; no format's limit is lower than 16383
+MARGIN, GAP = 16, 8  # round the sheet; between pictures
+FONT, SIZE, LINE = load_default(15), 15, 20  # and a line's height
+# for letters that it lacks: what a system may have, the widest first
+FALLBACKS = "DejaVuSans NotoSansCJK-Regular arial msyh seguiemj ArialUnicode Symbola".split()
+BLACK, GREY = (20, 20, 20), (110, 110, 110)
 NAMES = 210  # the width of the names' column
 NARROW = 128  # that of any other at least, so that words fit
 
@@ -94,3 +102,24 @@ def _write(label: str, remark: str, width: int, stressed: Collection[str] = ()) 
     for corner, word, ink, font in placed:
         pen.text(corner, word, ink, font)
     return drawn
+
+
+@lru_cache
+def fonts() -> list[FreeTypeFont]:
+    """Ours, then those that the system has; `truetype` finds them by name."""
+    found = [FONT]
+    for name in FALLBACKS:
+        for ending in (".ttf", ".ttc"):
+            with suppress(OSError):
+                found.append(truetype(name + ending, SIZE))
+    return found
+
+
+@lru_cache
+def spelt(text: str) -> tuple[str, FreeTypeFont]:
+    """A text, and a font that has all its letters; its code points where no font has."""
+    for font in fonts():
+        box = bytes(font.getmask("\U0010ffff"))  # no character: what a missing one looks like
+        if all(bytes(font.getmask(letter)) != box for letter in text):
+            return text, font
+    return "+".join(f"U+{ord(letter):04X}" for letter in text), FONT
