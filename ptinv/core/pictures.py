@@ -7,6 +7,7 @@ import math
 from contextlib import suppress
 from io import BytesIO
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from ..errors import Doubt, PictureError, not_finite, remark
 
 Picture = Image.Image | str | PathLike[str] | np.ndarray  # an array is uint8, (h, w[, 3 or 4])
 
-ORIENTATION, WHITE_IS_ZERO, WHITE = 274, 262, 341  # tags of EXIF and TIFF
+ORIENTATION, BITS, WHITE_IS_ZERO, WHITE = 274, 258, 262, 341  # tags of EXIF and TIFF
 TURNS = dict(zip(range(2, 9), (0, 3, 1, 5, 4, 6, 2), strict=True))  # to `Image.Transpose`
 
 
@@ -39,7 +40,8 @@ def read_colours(image: Picture) -> Image.Image:
     (remarked on), they are sRGB's. Raises PictureError for grey out of range.
     """
     if not isinstance(image, Image.Image):
-        image = Image.fromarray(image) if isinstance(image, np.ndarray) else Image.open(image)
+        array = isinstance(image, np.ndarray)
+        image = Image.fromarray(image) if array else Image.open(BytesIO(Path(image).read_bytes()))
     plain = type(image) is Image.Image and image.mode == "RGB"  # a subclass is not read yet
     if plain and not image.info and not image.getexif():
         return image
@@ -64,24 +66,22 @@ def read_colours(image: Picture) -> Image.Image:
 
 
 def _to_8_bit(image: Image.Image, transparent: int | None) -> Image.Image:
-    """Grey of modes I;16, I or F as L, or LA if one level is transparent. White is what a TIFF's
-    tag says, or 65535 of 16 bits. Else, and where 1 is the largest of 16 bits, it is guessed and
-    remarked on: the first of 1, 255 and 65535 that no value exceeds."""
+    """Grey of modes I;16, I or F as L, or LA if one level is transparent. White is a TIFF's tag or
+    the most of its bits. Else, and where 1 is the largest of 16 bits, it is guessed, with a remark,
+    to be the first of 1, 255 and 65535 that no value exceeds."""
     tags, levels = getattr(image, "tag_v2", {}), np.asarray(image).astype(np.float32)
     low, high = levels.min(), levels.max()
-    if not (low >= 0 and high <= 65535):  # also when either is NaN
-        raise PictureError(
-            f"the grey values go from {low} to {high}, not within 0 to 65535; "
-            "save it as an 8-bit or 16-bit picture"
-        )
+    if not (low >= -1e-3 and high < 65535.5):  # also when one is NaN; rounding may go beyond
+        wrong = f"the grey values go from {low} to {high}, not within 0 to 65535"
+        raise PictureError(f"{wrong}; save it as an 8-bit or 16-bit picture")
     sixteen = image.mode.startswith("I;16") or image.format == "PNG"  # mode I in older Pillows
-    white, tagged = 65535, np.max(tags.get(WHITE, 0))
+    white, tagged = 2 ** int(np.max(tags.get(BITS, 16))) - 1, np.max(tags.get(WHITE, 0))
     if tagged >= high > 0:
         white = tagged
     elif not sixteen or high == 1:
-        white = next(white for white in (1, 255, 65535) if high <= white)
+        white = next(white for white in (1, 255, 65535) if high <= 1.001 * white)
         remark(f"the picture does not say what white is: its grey is read as 0 to {white}")
-    shares = levels / white
+    shares = (levels / white).clip(0, 1)
     if tags.get(WHITE_IS_ZERO) == 0:
         shares = 1 - shares
     grey = Image.fromarray((255 * shares).round().astype(np.uint8))

@@ -45,7 +45,8 @@ class Tokenizer:
     """
 
     def __init__(self, folder: Path):
-        self.clip = CLIPTokenizerFast.from_pretrained(str(folder), local_files_only=True)
+        how = dict(local_files_only=True, pad_token="<|endoftext|>")  # SD 2's, "!", is a word
+        self.clip = CLIPTokenizerFast.from_pretrained(str(folder), **how)
 
     def ids(self, prompts: list[str]) -> Tensor:
         """(b, 77): start, the prompt, and end tokens to the full length, as SD v1 was trained."""

@@ -83,16 +83,15 @@ def _check(image: Image.Image) -> None:
     """Raises PictureError for a picture of an unusable size, or a mere preview of one."""
     check_size(*image.size)
     if getattr(image, "tag_v2", {}).get(REDUCED, 0) & 1:
-        raise PictureError(
-            "this is a raw photograph or a pyramid, whose first picture is only a small preview; "
-            "export it as PNG or JPEG"
-        )
+        wrong = "this is a raw photograph or a pyramid, whose first picture is only a small preview"
+        raise PictureError(f"{wrong}; export it as PNG or JPEG")
 
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Image.Image]:
     files.check_file(path, PictureError)
-    with _decoding(f"{path}: "), Image.open(path) as image:
+    # by an open file: Pillow maps a named one, and misreads a turned TIFF so
+    with _decoding(f"{path}: "), open(path, "rb") as file, Image.open(file) as image:
         _check(image)
         yield image
 

@@ -139,6 +139,7 @@ GREY = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16, 1)
         ((GREY * 65535).round().astype(np.uint16), {}, None),
         (((1 - GREY) * 65535).round().astype(np.uint16), {"_262": 0}, None),
         (((1 - GREY) * 255).round().astype(np.uint8), {"_262": 0}, None),
+        ((GREY * (1 + 2**-20) - 1e-7).astype(np.float32), {}, "read as 0 to 1"),
     ],
 )
 def test_what_white_is(tmp_path, recwarn, numbers, tags, said):

@@ -263,6 +263,16 @@ def test_how_tokenizer_json_pads_is_not_taken(modern, small_model):
     assert torch.equal(model.tokenizer.ids(PROMPTS), small_model.tokenizer.ids(PROMPTS))
 
 
+@pytest.mark.parametrize("given", [{}, {"pad_token": "!"}])
+def test_a_padding_token_that_is_a_word_stays_a_word(folder, small_model, given):
+    path = folder / "tokenizer" / "special_tokens_map.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(known | given))
+    prompts = ["two dogs! red", "two dogs!! red"]
+    found = load(folder, device="cpu", dtype="float32").tokenizer.ids(prompts)
+    assert torch.equal(found, small_model.tokenizer.ids(prompts))
+
+
 LETTERS = {letter: i for i, letter in enumerate("abcdefghijklmnopqrstuvwxyz")}
 ENDINGS = {f"{letter}</w>": 26 + i for letter, i in LETTERS.items()}
 OTHERS = {  # tokenizers of other models

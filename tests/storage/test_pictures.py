@@ -120,6 +120,20 @@ def test_exif_orientation(tmp_path, orientation):
     assert (np.asarray(to_rgb(once)) == upright).all()
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "I;16"])
+def test_a_turned_tiff_is_the_same_by_its_path_and_by_its_bytes(tmp_path, mode, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = noise().convert("L").convert("I;16") if mode == "I;16" else noise().convert(mode)
+    image.save(tmp_path / "a.tif", exif=exif)
+    with open(tmp_path / "a.tif", "rb") as file, Image.open(file) as image:
+        by_bytes = to_rgb(image)
+    by_path = open_picture(tmp_path / "a.tif")
+    assert by_path.size == by_bytes.size and by_path.tobytes() == by_bytes.tobytes()
+    assert to_rgb(tmp_path / "a.tif").tobytes() == by_bytes.tobytes()
+
+
 @pytest.mark.parametrize("name", ["a.gif", "a.webp", "a.png"])
 def test_first_frame_of_an_animation(tmp_path, name):
     frames = [plain((255, 0, 0)), plain((0, 0, 255))]
