@@ -66,13 +66,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def sha256(*paths: str | Path, with_sizes: bool = False) -> str:
-    """The sha256 of the bytes of one or more files, in 64 hexadecimal digits; 1 to 3 s a gigabyte.
-    with_sizes: each file follows a line with its size, so that it matters where one ends."""
-    digest = hashlib.sha256()
-    for path in paths:
-        if with_sizes:
-            digest.update(f"{os.path.getsize(path)}\n".encode())
-        with open(path, "rb") as file:
-            hashlib.file_digest(file, lambda: digest)
-    return digest.hexdigest()
+def sha256(path: str | Path) -> str:
+    """The sha256 of a file's bytes, in 64 hexadecimal digits; 1 to 3 s a gigabyte."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

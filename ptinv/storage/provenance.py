@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from .pictures import checked, read_text
 MASK = "sha256:"  # before a given mask's fingerprint, among the settings
 TEXTS = "model model_hash device dtype torch version".split()
 KINDS = dict.fromkeys(TEXTS, str) | {"threads": int}  # what a result was made with
-TENSORS = "tensors:"  # before a model's hash by its tensors; without it, one of the whole files
+TENSORS = "tensors:"  # before a model's hash, which is of its tensors
 PIECES, PIECE = 4, 1024  # how much of each tensor is hashed: so many pieces of so many bytes
 
 
@@ -76,12 +75,6 @@ def _sample(name: str, kind: str, tensor: Tensor) -> bytes:
     return json.dumps([name, kind, list(tensor.shape)]).encode() + data.cpu().numpy().tobytes()
 
 
-@lru_cache(maxsize=4)
-def _whole_hash(paths: tuple[Path, ...], sampled: str) -> str:
-    """The sha256 of whole files, which takes seconds; kept for as long as `sampled` is the same."""
-    return files.sha256(*paths, with_sizes=True)
-
-
 def made_with(model: StableDiffusion) -> dict[str, Any]:
     """The model and all else that a result's bytes depend on; `KINDS` has the types."""
     return {
@@ -105,11 +98,8 @@ def check_recorded(recorded: dict[str, Any]) -> None:
 
 
 def check_same(what: str, recorded: dict[str, Any], model: StableDiffusion) -> None:
-    """Refuses another model, by its hash, with InputError; doubts whatever else is not the same. A
-    record may carry the sha256 of the checkpoint's whole files instead; then these are read."""
+    """Refuses another model, by its hash, with InputError; doubts whatever else is not the same."""
     now = made_with(model)
-    if not recorded["model_hash"].startswith(TENSORS):
-        now["model_hash"] = _whole_hash(model.files, now["model_hash"])
     if recorded["model_hash"] != now["model_hash"]:
         was, given = (
             f"{about['model']} (sha256 {about['model_hash'].removeprefix(TENSORS)[:12]}…)"
@@ -161,10 +151,8 @@ class Recipe:
         """Reads a PNG's record. Raises InputError if it has none, or a damaged one."""
         text = read_text(path)
         if not text.get("Software", "").startswith("ptinv "):
-            raise InputError(
-                f"{path} doesn't say how it was made; only PNGs written by ptinv do "
-                "(JPEG and WebP cannot, and some programs drop a PNG's text chunks)"
-            )
+            why = "only PNGs written by ptinv do (JPEG and WebP cannot, and some programs drop "
+            raise InputError(f"{path} doesn't say how it was made; {why}a PNG's text chunks)")
         try:
             recorded = {name: kind(text[name]) for name, kind in KINDS.items()}
             settings = json.loads(text["settings"])

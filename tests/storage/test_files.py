@@ -56,15 +56,9 @@ def test_a_symbolic_link_stays_one_and_its_target_is_replaced(tmp_path):
         files.check_output(nowhere, [".png"])
 
 
-def test_the_hash_is_of_the_bytes_and_of_each_file_after_its_size_where_asked(tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.write_bytes(b"a" * (2**20 + 5))
-    two.write_bytes(b"b")
-    assert files.sha256(one) == hashlib.sha256(b"a" * 1048581).hexdigest()
-    assert files.sha256(one, two) == hashlib.sha256(b"a" * 1048581 + b"b").hexdigest()
-    expected = hashlib.sha256(b"1048581\n" + b"a" * 1048581 + b"1\nb").hexdigest()
-    assert files.sha256(one, two, with_sizes=True) == expected
-    assert files.sha256(two, one, with_sizes=True) != expected
+def test_the_hash_is_of_the_bytes(tmp_path):
+    (tmp_path / "one").write_bytes(b"a" * (2**20 + 5))
+    assert files.sha256(tmp_path / "one") == hashlib.sha256(b"a" * 1048581).hexdigest()
 
 
 def test_files_are_handled_without_importing_torch():

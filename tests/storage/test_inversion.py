@@ -13,7 +13,6 @@ from small import PROMPT
 import ptinv
 from ptinv.errors import InputError
 from ptinv.settings import Settings, of_an_inversion
-from ptinv.storage import files
 from ptinv.storage.inversion import Inversion, is_inversion
 from ptinv.storage.provenance import model_hash
 
@@ -216,20 +215,8 @@ def test_another_precision_or_number_of_threads_is_said(small_model, inversion, 
 # Files of other versions, and the batch axis
 
 
-def test_a_file_with_the_hash_of_the_whole_checkpoint_opens_and_edits(
-    small_model, inversion, saved, tmp_path
-):
-    """As `save` wrote it before the model's hash was made of its tensors."""
-    whole = files.sha256(*small_model.files, with_sizes=True)
-    older = replace(inversion, made_with=inversion.made_with | {"model_hash": whole})
-    older.save(tmp_path / "older.safetensors")
-    tensors, same = (load_file(path) for path in (tmp_path / "older.safetensors", saved))
-    assert all(torch.equal(tensors[name], same[name]) for name in same)
-    opened = Inversion.load(tmp_path / "older.safetensors")
-    assert opened.made_with["model_hash"] == whole
-    edits = [ptinv.edit(small_model, made, PROMPT) for made in (opened, inversion)]
-    assert edits[0].tobytes() == edits[1].tobytes()
-    other = replace(opened, made_with=opened.made_with | {"model_hash": "0" * 64})
+def test_a_file_that_another_model_made_is_refused_by_its_hash(small_model, inversion):
+    other = replace(inversion, made_with=inversion.made_with | {"model_hash": "0" * 64})
     with pytest.raises(InputError, match="made with another model, .*000000000000"):
         other.check_fits(small_model)
 
