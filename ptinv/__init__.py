@@ -9,9 +9,9 @@ edited = ptinv.edit(model, "picture.png", "a yellow car")
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # what editors and type checkers see; `_HOMES` is the same when it runs
+if TYPE_CHECKING:  # what editors and type checkers see
     from . import ddim
-    from .api import Result, edit, generate, invert, reconstruct, result, steps
+    from .api import Result, edit, generate, infer_source, invert, reconstruct, result, steps
     from .core.attention import Control
     from .core.model import StableDiffusion
     from .core.sampling import Step
@@ -28,26 +28,14 @@ if TYPE_CHECKING:  # what editors and type checkers see; `_HOMES` is the same wh
 __all__ = [
     "METHODS", "AttentionMaps", "CheckpointError", "Control", "Doubt", "InputError", "Inversion",
     "Method", "Options", "PictureError", "Remark", "Result", "Settings", "StableDiffusion", "Stage",
-    "Step", "attention_maps", "ddim", "edit", "generate", "invert", "load", "reconstruct", "result",
-    "steps",
+    "Step", "attention_maps", "ddim", "edit", "generate", "infer_source", "invert", "load",
+    "reconstruct", "result", "steps",
 ]
 # fmt: on
 __version__ = "0.1.0"
 
-_HOMES = {
-    "api": "Result edit generate invert reconstruct result steps",
-    "core.attention": "Control",
-    "core.model": "StableDiffusion",
-    "core.sampling": "Step",
-    "errors": "CheckpointError Doubt InputError PictureError Remark",
-    "methods.stages": "Stage",
-    "methods.table": "METHODS Method",
-    "options": "Options",
-    "settings": "Settings",
-    "storage.checkpoint": "load",
-    "storage.inversion": "Inversion",
-    "word_maps": "AttentionMaps attention_maps",
-}
+# the modules that have these names, the lightest first
+_HOMES = "errors settings api storage.checkpoint methods.table word_maps options core.attention"
 
 
 if not TYPE_CHECKING:  # a checker would take any name for one of these
@@ -56,9 +44,9 @@ if not TYPE_CHECKING:  # a checker would take any name for one of these
         """Imports on first use, so that `ptinv --version` doesn't wait for torch."""
         if name == "ddim":
             return import_module("ptinv.ddim")
-        for home, names in _HOMES.items():
-            if name in names.split():
-                return getattr(import_module(f"ptinv.{home}"), name)
+        for home in _HOMES.split() if name in __all__ else ():
+            if hasattr(module := import_module(f"ptinv.{home}"), name):
+                return getattr(module, name)
         raise AttributeError(f"module 'ptinv' has no attribute {name!r}")
 
 

@@ -4,7 +4,7 @@ A picture is a PIL image of any size and mode, a path, an array of bytes, or an 
 method is a name, or a row of the table in `methods/table.py`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,16 +23,18 @@ from .methods.masks import paste_back
 from .methods.request import (
     SAMPLERS,
     Request,
+    opened,
     request_edit,
     request_generation,
     request_inversion,
     request_reconstruction,
 )
 from .methods.run import begin, prepare, steps_of
+from .methods.source import infer
 from .methods.stages import Progress, silent
 from .methods.table import Method
 from .options import Options
-from .settings import NAMES, OF_AN_INVERSION, Settings, described
+from .settings import NAMES, OF_AN_INVERSION, Settings, check_prompt, described
 from .storage.inversion import Inversion
 from .storage.pictures import check_size, save_picture
 from .storage.provenance import Recipe, fingerprint, made_with
@@ -114,7 +116,7 @@ def edit(
     """The picture as the prompt would have it, in its own size.
 
     An inversion keeps its trajectory and settings; its embeddings are tuned again for another
-    prompt or other settings. method: the inversion's own if none is named, else "pti". Raises
+    prompt or other settings. method: the inversion's own if none is named, else "auto". Raises
     InputError for an empty prompt, a focus word that isn't in it, or settings out of range, and
     FloatingPointError if the numbers overflow.
     """
@@ -155,6 +157,22 @@ def steps(
     return walk()
 
 
+def infer_source(
+    model: StableDiffusion, picture: Picture | Inversion, prompt: str, among: Iterable[str] = ()
+) -> str:
+    """The prompt as a text of the picture: its new words replaced by what is there, if any are.
+
+    among: the words to choose from; by default the model's own. How it is done, and by what papers,
+    is in `methods/source.py`. Raises InputError as `edit`.
+    """
+    check_prompt(prompt, "what the picture should become")
+    picture = opened(picture)
+    if isinstance(picture, Inversion):
+        picture.check_fits(model)
+        picture = picture.picture
+    return infer(model, model.encode(picture), prompt, list(among or ()))
+
+
 def reconstruct(
     model: StableDiffusion,
     picture: Picture | Inversion,
@@ -165,8 +183,8 @@ def reconstruct(
 ) -> Image.Image:
     """The picture as the method gives it back unedited, in its own size: `edit` at η = 0.
 
-    method: as in `edit`, or "ddim" (sampling with the prompt alone) or "vae" (the ceiling). Nothing
-    is masked unless a mask is given. Raises as `edit`, but takes an empty prompt.
+    method: "pti" for a picture; also "ddim" (sampling with the prompt alone) or "vae", the ceiling.
+    Nothing is masked unless a mask is given. Raises as `edit`, but takes an empty prompt.
     """
     return run(model, request_reconstruction(picture, prompt, method, **options), progress).picture
 
@@ -199,7 +217,8 @@ def run(model: StableDiffusion, request: Request, progress: Progress = silent) -
     z, mask = edit.trajectory[-1], None
     for step in steps_of(request.method, edit, z, progress):
         z, mask = step.z, step.mask if step.mask is not None else mask
-    return Result(model, request, z[-1:], mask, inversion)
+    settings = edit.settings if made is request else request.settings
+    return Result(model, replace(request, settings=settings), z[-1:], mask, inversion)
 
 
 def run_generation(

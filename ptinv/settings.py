@@ -23,6 +23,7 @@ Norm = Literal["l0", "l1"]
 Gate = float | tuple[float, float]  # a share of the steps from the first on, or from where to where
 WordGates = Gate | Mapping[str, Gate]  # by word of the prompt; DEFAULT for all others
 DEFAULT = "default"
+AUTO = "auto"  # the source text that is read off the picture
 MASKS = ("attention", "difference", "file")  # what an expression of masks can name
 
 # the options' groups: of `ptinv invert`; those that `ptinv generate` takes, too; of other edits
@@ -59,8 +60,7 @@ def bounds(name: str, gate: Gate) -> tuple[float, float]:
     two = len(pair) == 2 and all(isinstance(e, Real) and not isinstance(e, bool) for e in pair)
     right = two and 0 <= pair[0] <= pair[1] <= 1
     _require(right, name, "a share of the steps from 0 to 1, or two in order", gate)
-    begin, end = pair
-    return begin, end
+    return pair[0], pair[1]
 
 
 def _require(right: bool, name: str, kind: str, value: Any) -> None:
@@ -139,8 +139,10 @@ class Settings:
     negative: str = _field("", check_text, INVERSION,
         "what the picture should not show: ∅ in tuning and sampling is this text's", "TEXT")
     init_embedding: Start = _field("target", Start, INVERSION, "where the tuning starts")
-    source: str | None = _field(None, check_text, INVERSION, "what the picture shows: needed by "
-        "the methods that sample it beside the edit, and a hint to the others", "TEXT")
+    source: str | None = _field(None, check_text, INVERSION, "what the picture shows; auto: as far "
+        "as the prompt's words can be corrected by the picture (default: the method's)", "TEXT")
+    among: str | None = _field(None, _check_words, EDIT,
+        "words to choose from where the source text is auto", "WORDS")
     eta: float = _field(0.9, (0, 1), EDIT, "η: how much of the target prompt, from 0 (the picture) "
         "to 1 (the prompt alone)")
     sampler: Sampler = _field("ddim", Sampler, EDIT,
@@ -199,10 +201,9 @@ class Settings:
             raise InputError("init_embedding 'source' needs a source text; give one")
         names = self.mask_names
         if unknown := names - set(MASKS):
-            raise InputError(
-                f"mask_from names {', '.join(sorted(unknown)) or 'nothing'}; "
-                f"join {', '.join(MASKS)} with + (either), * (both) and ~ (not)"
-            )
+            how = f"join {', '.join(MASKS)} with + (either), * (both) and ~ (not)"
+            named = ", ".join(sorted(unknown)) or "nothing"
+            raise InputError(f"mask_from names {named}; {how}")
         if "file" in names and not isinstance(self.mask, Image.Image):
             raise InputError("mask_from names a file; give it as the mask")
         if self.paste_back and not names:

@@ -1,8 +1,7 @@
 """Cross-attention of each word of a prompt over a picture.
 
-Nothing is generated. The picture is inverted, and the UNet is called once at each latent of its
-trajectory, under the prompt, with a control that records attention. The predictions are not used,
-so no step depends on another, and the maps are of this picture alone.
+The picture is inverted, and the UNet is called once at each latent of its trajectory, under the
+prompt, with a control that records attention. Nothing is generated.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -41,8 +40,8 @@ class AttentionMaps:
     maps: dict[int, Tensor]  # level -> (T', 77, h, w) on the CPU; maps[level][k - 1] is step k's
 
     def __repr__(self) -> str:
-        words = " ".join(word.text for word in self.words)
-        return f"AttentionMaps({words!r}, levels={list(self.maps)}, steps={self.steps})"
+        text = " ".join(word.text for word in self.words)
+        return f"AttentionMaps({text!r}, levels={list(self.maps)}, steps={self.steps})"
 
     @property
     def steps(self) -> int:
@@ -110,15 +109,8 @@ def attention_maps(
 
 def check_maps(what: str, asked: Collection[int], known: Collection[int]) -> None:
     """Raises InputError unless levels or steps are named, and only those that there are maps at."""
+    there = ", ".join(map(str, known))
     if not asked:
-        raise InputError(f"no {what} is named; there are maps of words at {listed(known)}")
-    for number in asked:
-        if number not in known:
-            raise InputError(f"no maps of words at {what} {number}, only at {listed(known)}")
-
-
-def listed(numbers: Collection[int]) -> str:
-    """Whole numbers as text, such as "1 to 40" where none is left out, else "3, 5"."""
-    span = range(min(numbers), max(numbers) + 1)
-    whole = len(span) > 1 and sorted(numbers) == list(span)
-    return f"{span[0]} to {span[-1]}" if whole else ", ".join(map(str, numbers))
+        raise InputError(f"no {what} is named; there are maps of words at {there}")
+    if unknown := [number for number in asked if number not in known]:
+        raise InputError(f"no maps of words at {what} {unknown[0]}, only at {there}")

@@ -28,7 +28,7 @@ def test_eta_1_is_ddim_edit_to_the_bit(small_model, picture):
 
 
 def test_eta_0_is_the_reconstruction_to_the_bit(small_model, picture):
-    edited = ptinv.edit(small_model, picture, PROMPT, eta=0.0, mask=None, **STEPS)
+    edited = ptinv.edit(small_model, picture, PROMPT, "pti", eta=0.0, mask=None, **STEPS)
     assert same(edited, ptinv.reconstruct(small_model, picture, PROMPT, **STEPS))
 
 
@@ -74,7 +74,7 @@ def test_reweighting_by_1_is_no_reweighting_and_by_2_is(small_model, picture):
 
 @pytest.mark.parametrize("size", [(48, 32), (33, 57), (128, 16), (17, 100), (16, 16), (200, 150)])
 def test_an_edit_has_the_picture_s_own_size(small_model, picture, size):
-    assert ptinv.edit(small_model, picture.resize(size), PROMPT, **STEPS).size == size
+    assert ptinv.edit(small_model, picture.resize(size), PROMPT, "pti", **STEPS).size == size
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "I;16"])
@@ -99,7 +99,7 @@ def test_a_picture_is_turned_upright_first(small_model, picture):
 
 
 def test_the_same_inputs_give_the_same_bytes(small_model, picture):
-    one, two = (ptinv.edit(small_model, picture, PROMPT, **STEPS) for _ in range(2))
+    one, two = (ptinv.edit(small_model, picture, PROMPT, "pti", **STEPS) for _ in range(2))
     assert same(one, two)
 
 
@@ -115,7 +115,7 @@ def test_a_seed_makes_a_picture_and_another_seed_another(small_model):
 def test_nothing_that_is_given_is_changed(small_model, picture):
     pixels, reweight = picture.tobytes(), {"yellow": 2.0}
     mask = Image.new("L", picture.size, "white")
-    ptinv.edit(small_model, picture, PROMPT, mask=mask, reweight=reweight, **STEPS)
+    ptinv.edit(small_model, picture, PROMPT, "pti", mask=mask, reweight=reweight, **STEPS)
     assert picture.tobytes() == pixels
     assert mask.getextrema() == (255, 255)
     assert reweight == {"yellow": 2.0}
@@ -126,7 +126,7 @@ def test_nothing_that_is_given_is_changed(small_model, picture):
 
 def test_a_word_that_the_prompt_lacks_is_refused_before_a_step(small_model, picture, unet_calls):
     with pytest.raises(InputError, match='"boat" is not in the prompt'):
-        next(ptinv.steps(small_model, picture, PROMPT, focus="boat", **STEPS))
+        next(ptinv.steps(small_model, picture, PROMPT, "pti", focus="boat", **STEPS))
     assert unet_calls == []
 
 
@@ -140,7 +140,7 @@ def test_an_unknown_option_is_a_type_error(small_model, picture, verb, unet_call
 
 @pytest.mark.parametrize("verb", [ptinv.invert, ptinv.edit, ptinv.reconstruct])
 def test_an_unknown_method_is_refused_with_the_names_of_all(small_model, picture, verb):
-    with pytest.raises(InputError, match="'magic'; there are pti, ddim-edit, ddim-global"):
+    with pytest.raises(InputError, match="'magic'; there are pti, auto, ddim-edit, ddim-global"):
         verb(small_model, picture, PROMPT, "magic")
 
 
@@ -149,7 +149,7 @@ def test_an_edit_needs_a_prompt_and_a_reconstruction_does_not(
     small_model, picture, prompt, unet_calls
 ):
     with pytest.raises(InputError, match="the prompt is empty"):
-        ptinv.edit(small_model, picture, prompt, **STEPS)
+        ptinv.edit(small_model, picture, prompt, "pti", **STEPS)
     assert unet_calls == []
     assert ptinv.reconstruct(small_model, picture, prompt, **STEPS).size == picture.size
 
@@ -182,5 +182,5 @@ def test_each_long_loop_is_shown_by_the_progress(small_model, picture):
         loops.append((label, len(loop)))
         return loop
 
-    ptinv.edit(small_model, picture, PROMPT, progress=progress, **STEPS)
+    ptinv.edit(small_model, picture, PROMPT, "pti", progress=progress, **STEPS)
     assert loops == [("inverting", 3), ("tuning", 3), ("sampling", 3)]

@@ -86,8 +86,8 @@ def test_algorithm_1_written_out_is_the_package_s_to_the_bit(small_model, pictur
 
 
 def test_steps_are_the_edit_and_its_film(small_model, picture):
-    made = ptinv.result(small_model, picture, PROMPT, **STEPS)
-    steps = list(ptinv.steps(small_model, picture, PROMPT, **STEPS))
+    made = ptinv.result(small_model, picture, PROMPT, "pti", **STEPS)
+    steps = list(ptinv.steps(small_model, picture, PROMPT, "pti", **STEPS))
     assert [step.k for step in steps] == [4, 3, 2, 1]
     assert torch.equal(steps[-1].z, made.latent)
     film = [small_model.decode(step.z0) for step in steps]
@@ -95,7 +95,7 @@ def test_steps_are_the_edit_and_its_film(small_model, picture):
 
 
 def test_a_step_holds_what_it_was_made_of(small_model, picture):
-    steps = list(ptinv.steps(small_model, picture, PROMPT, mask=None, **STEPS))
+    steps = list(ptinv.steps(small_model, picture, PROMPT, "pti", mask=None, **STEPS))
     for before, step in zip(steps, steps[1:], strict=False):
         assert torch.equal(step.z_from, before.z)
     for step in steps:
@@ -151,7 +151,7 @@ def test_a_result_carries_its_record_and_again_repeats_it(
 ):
     monkeypatch.setenv("PTINV_MODEL", str(small_folder))
     picture.save(tmp_path / "picture.png")
-    made = ptinv.result(small_model, picture, PROMPT, negative="blurry", eta=0.5, **STEPS)
+    made = ptinv.result(small_model, picture, PROMPT, "pti", negative="blurry", eta=0.5, **STEPS)
     made.save(tmp_path / "edited.png")
     assert ptinv_("again", tmp_path / "edited.png", tmp_path / "picture.png") == 0
     again = (tmp_path / "edited-again.png").read_bytes()
@@ -204,7 +204,7 @@ def test_guidance_on_the_middle_third_is_guidance_there_and_none_elsewhere(small
 
 def test_a_gate_that_is_open_is_no_gate_and_a_closed_one_no_guidance(small_model, picture):
     def latent(**how):
-        return ptinv.result(small_model, picture, PROMPT, **how, **STEPS).latent
+        return ptinv.result(small_model, picture, PROMPT, "pti", **how, **STEPS).latent
 
     assert torch.equal(latent(), latent(guidance_gate=1.0))
     assert torch.equal(latent(guidance_gate=0.0), latent(guidance=1.0))
@@ -273,8 +273,8 @@ def test_a_compiled_unet_is_compiled_once_for_all_timesteps(small_model, picture
 
     torch._dynamo.reset()
     model = replace(small_model, unet=torch.compile(small_model.unet, backend=backend))
-    edited = ptinv.edit(model, picture, PROMPT, steps=20)
-    assert same(edited, ptinv.edit(small_model, picture, PROMPT, steps=20))
+    edited = ptinv.edit(model, picture, PROMPT, "pti", steps=20)
+    assert same(edited, ptinv.edit(small_model, picture, PROMPT, "pti", steps=20))
     # 16 steps up, 3 calls of each of 16 tuning steps, 16 down; with and without gradients, one
     # row and two
     assert len(calls) == 80 and len(graphs) == 3
@@ -297,7 +297,7 @@ def test_four_prompts_over_four_pictures_are_one_batch(small_model, picture):
         walk = sample(model, trajectory[-1], up[::-1], interpolate(null, tuned, target, 0.9))
         edited = model.decode(last(walk, trajectory[-1]))
     for image, prompt, latent in zip(images, prompts, edited, strict=True):
-        alone = ptinv.result(model, image, prompt, mask=None, **STEPS).decoded
+        alone = ptinv.result(model, image, prompt, "pti", mask=None, **STEPS).decoded
         assert np.abs(pixels(latent) - pixels(alone)).max() <= 1
     assert len(model.decode(list(trajectory[0].split(1)))) == 4
 
@@ -427,7 +427,8 @@ def test_a_method_reads_no_setting_that_it_is_said_to_ignore(small_model, pictur
     asked = request.request_edit(picture, PROMPT, method, source=SOURCE, steps=2, encode_ratio=1.0)
     watched = Watched(**vars(asked.settings))
     read.clear()
-    edit, _ = run.begin(small_model, replace(asked, settings=watched))
+    told = replace(asked, settings=watched, method=replace(asked.method, strengths={}))
+    edit, _ = run.begin(small_model, told)
     list(run.steps_of(asked.method, edit, edit.trajectory[-1]))
     assert asked.method.ignored.isdisjoint(read - {"negative"})  # embedded for all
     assert set(asked.method.reads) <= read
@@ -443,12 +444,12 @@ def test_a_focus_that_is_not_in_the_prompt_is_refused_also_where_nothing_is_mask
     small_model, picture
 ):
     with pytest.raises(ptinv.InputError, match='"boat" is not in the prompt'):
-        ptinv.edit(small_model, picture, PROMPT, mask=None, focus="boat", steps=1)
+        ptinv.edit(small_model, picture, PROMPT, "pti", mask=None, focus="boat", steps=1)
 
 
 def test_the_words_of_a_negative_prompt_are_checked(small_model, picture):
     with pytest.warns(ptinv.Doubt, match="the model does not know: zebra"):
-        ptinv.edit(small_model, picture, PROMPT, negative="zebra", steps=1)
+        ptinv.edit(small_model, picture, PROMPT, "pti", negative="zebra", steps=1)
 
 
 def test_a_stage_s_tensor_of_another_make_is_refused_where_it_is_made(small_model, picture):
@@ -556,41 +557,41 @@ def test_what_was_decided_is_shown_at_the_caller_s_line_and_can_be_silenced(smal
 
 @pytest.fixture(scope="module")
 def expected(small_model, picture):
-    return ptinv.edit(small_model, picture, PROMPT, **STEPS)
+    return ptinv.edit(small_model, picture, PROMPT, "pti", **STEPS)
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
 def test_a_copied_model_edits_the_same(small_model, picture, expected, copied):
     model = copied(small_model)
-    assert same(ptinv.edit(model, picture, PROMPT, **STEPS), expected)
+    assert same(ptinv.edit(model, picture, PROMPT, "pti", **STEPS), expected)
 
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
 def test_it_works_where_gradients_are_off(small_folder, picture, expected, mode):
     with mode():
         model = ptinv.load(small_folder, device="cpu", dtype="float32")
-        assert same(ptinv.edit(model, picture, PROMPT, **STEPS), expected)
+        assert same(ptinv.edit(model, picture, PROMPT, "pti", **STEPS), expected)
 
 
 def test_it_works_under_another_default_type(small_model, picture, expected):
     usual = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        assert same(ptinv.edit(small_model, picture, PROMPT, **STEPS), expected)
+        assert same(ptinv.edit(small_model, picture, PROMPT, "pti", **STEPS), expected)
     finally:
         torch.set_default_dtype(usual)
 
 
 def test_it_works_under_another_default_device(small_model, picture, expected):
     with torch.device("meta"):
-        assert same(ptinv.edit(small_model, picture, PROMPT, **STEPS), expected)
+        assert same(ptinv.edit(small_model, picture, PROMPT, "pti", **STEPS), expected)
 
 
 def test_it_works_in_threads(small_model, picture, expected):
     made = {}
 
     def work(i):
-        made[i] = ptinv.edit(small_model, picture, PROMPT, **STEPS)
+        made[i] = ptinv.edit(small_model, picture, PROMPT, "pti", **STEPS)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
     for thread in threads:

@@ -47,7 +47,7 @@ def test_the_defaults_are_the_paper_s():
     assert (usual.steps, usual.encode_ratio, usual.guidance) == (50, 0.8, 7.5)
     assert (usual.inner_steps, usual.lr, usual.eta, usual.mask_threshold) == (1, 0.1, 0.9, 0.3)
     assert (usual.negative, usual.guidance_gate) == ("", (0.0, 1.0))
-    assert len(NAMES) == 36
+    assert len(NAMES) == 37
 
 
 def test_two_settings_do_not_share_their_weights():

@@ -58,7 +58,7 @@ def test_a_step_holds_all_that_it_was_made_of(small_model, inversion):
 
 
 def test_the_first_step_leaves_the_inverted_picture(small_model, picture, inversion):
-    first = next(ptinv.steps(small_model, picture, PROMPT, **STEPS))
+    first = next(ptinv.steps(small_model, picture, PROMPT, "pti", **STEPS))
     assert torch.equal(first.z_from, inversion.trajectory[-1])
     assert (first.k, first.timestep.t) == (3, 501)
 
@@ -83,7 +83,7 @@ def test_no_step_is_made_before_it_is_taken_and_none_after_closing(
         (dict(prompt=" "), "the prompt is empty"),
         (dict(eta=1.5), "^eta "),
         (dict(method="magic"), "'magic'"),
-        (dict(method="p2p"), "^source is missing"),
+        (dict(method="p2p", source=""), "^source is missing"),
         (dict(mask=Image.new("L", (48, 32), "black")), "all black"),
         (dict(reuse_tuning=True), "^reuse_tuning "),
     ],
@@ -92,7 +92,7 @@ def test_steps_are_refused_at_the_call(small_model, picture, unet_calls, options
     with pytest.raises(InputError, match=reason):
         ptinv.steps(small_model, picture, **{"prompt": PROMPT, **options})
     with pytest.raises(TypeError, match="strength"):
-        ptinv.steps(small_model, picture, PROMPT, strength=0.5)
+        ptinv.steps(small_model, picture, PROMPT, "pti", strength=0.5)
     assert unet_calls == []
 
 
@@ -100,7 +100,7 @@ def test_steps_are_refused_at_the_call(small_model, picture, unet_calls, options
 
 
 def test_a_result_holds_what_is_known_of_an_edit(small_model, picture, inversion):
-    result = ptinv.result(small_model, picture, PROMPT, eta=0.5, **STEPS)
+    result = ptinv.result(small_model, picture, PROMPT, "pti", eta=0.5, **STEPS)
     assert (result.request.settings.eta, result.request.settings.steps) == (0.5, 4)
     assert result.latent.shape == (1, 4, *small_model.latent_size(picture.size))
     assert result.mask.shape == (1, 1, *result.latent.shape[2:])
@@ -125,6 +125,6 @@ def test_steps_show_the_same_progress(small_model, picture):
         labels.append(label)
         return loop
 
-    for _ in ptinv.steps(small_model, picture, PROMPT, progress=progress, **STEPS):
+    for _ in ptinv.steps(small_model, picture, PROMPT, "pti", progress=progress, **STEPS):
         pass
     assert labels == ["inverting", "tuning", "sampling"]

@@ -11,7 +11,7 @@ once at each of its latents. PICTURE may be what `ptinv invert` made of one.
 import argparse
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ import ptinv
 from ptinv.settings import check_prompt
 from ptinv.storage.files import check_output
 from ptinv.storage.pictures import FORMATS, save_picture
-from ptinv.word_maps import Steps, listed
+from ptinv.word_maps import Steps
 
 SHOWN = (256, 256)  # pixels that a picture on a sheet has at most
 COLOURS = "000004 1f0c48 550f6d 88226a ba3655 e35933 f98c0a f9c932 fcffa4"
@@ -84,6 +84,13 @@ def row_of(maps: ptinv.AttentionMaps, level: int, steps: Steps) -> Row:
     height, width = maps.maps[level].shape[2:]
     when = ("step" if len(steps) == 1 else "mean of steps") + f" {listed(steps)}"
     return Row(tiles, f"level {level} ({width} x {height})", f"{when} of {maps.steps}")
+
+
+def listed(numbers: Collection[int]) -> str:
+    """Whole numbers as text, such as "1 to 40" where none is left out, else "3, 5"."""
+    span = range(min(numbers), max(numbers) + 1)
+    whole = len(span) > 1 and sorted(numbers) == list(span)
+    return f"{span[0]} to {span[-1]}" if whole else ", ".join(map(str, numbers))
 
 
 def over(picture: Image.Image, heat: Tensor) -> Image.Image:

@@ -108,13 +108,13 @@ def methods(args: Namespace) -> None:
 
     for name, method in METHODS.items():
         stages = ", ".join(filter(None, method.stages))
-        needs = "; needs --source" if method.needs_source else ""
-        print(f"{name}\n    {method.title}\n    from {stages}{needs}")
+        print(f"{name}\n    {method.title}\n    from {stages}")
         if method.defaults:
             print(f"    {spelt(method.defaults)}")
-    usual = {n: v for n, v in DEFAULTS.items() if v and isinstance(v, int | float | str)}
-    del usual["mask"]
-    print(f"the other defaults\n    {spelt(usual)}")
+        for kind, strength in method.strengths.items():
+            print(f"    {spelt(strength)} for a new {kind}")
+    usual = {n: v for n, v in DEFAULTS.items() if isinstance(v, int | float | str) and n != "mask"}
+    print(f"the other defaults\n    {spelt({n: v for n, v in usual.items() if v})}")
 
 
 def _make(args: Namespace, request: api.Request, model: StableDiffusion, path: Path) -> api.Result:

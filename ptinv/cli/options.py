@@ -96,7 +96,8 @@ STORED = "picture", dict(metavar="PICTURE", help="or what `ptinv invert` made of
 PROMPT = "prompt", dict(metavar="PROMPT")
 MAYBE_PROMPT = "prompt", dict(metavar="PROMPT", nargs="?")
 OUTPUT = "-o --output", dict(metavar="OUT.png", required=True)
-METHOD = "--method", dict(help="see `ptinv methods` (default: pti, or a stored inversion's own)")
+METHOD = "--method", dict(help="see `ptinv methods` (default: auto for an edit, "
+    "else pti; or a stored inversion's own)")
 NO_MASK = "--no-mask", dict(help="edit everywhere", dest="mask", action="store_const", const=None,
     default=argparse.SUPPRESS)
 NO_RECORD = "--no-record", dict(action="store_true",
@@ -116,10 +117,9 @@ OF_AN_EDIT = [METHOD, *group(INVERSION), *group(ATTENTION), *group(EDIT)]
 COMMANDS = {
     "edit": ("edit a picture",
         """A mask limits where the edit may show; --mask-from joins several, as in
-        "attention*~file". --show-mask draws it over the picture: red where the edit shows, dim
-        where it does not. --paste-back returns the picture's own pixels, to the byte, where that
-        drawing has no red at all; a mask is softened beyond its edge. For another prompt or ω a
-        file of `ptinv invert` is tuned again, unless --reuse-tuning keeps its tuning.""",
+        "attention*~file". --show-mask draws it: red where the edit shows, dim where it does not.
+        --paste-back returns the picture's own pixels, to the byte, where there is no red at all.
+        For another prompt or ω a file of `ptinv invert` is tuned again, unless --reuse-tuning.""",
         [STORED, ("prompt", dict(metavar="PROMPT", help='what it should become: "a yellow car"')),
          OUTPUT,
          ("--show-mask", dict(metavar="FILE.png", help="also write the mask over the picture")),
@@ -135,10 +135,9 @@ COMMANDS = {
         ceiling. --method also takes ddim (sampling with the prompt alone) and vae.""",
         [STORED, MAYBE_PROMPT, OUTPUT, NO_RECORD, *MODEL, *OF_AN_EDIT]),
     "again": ("repeat an edit from the PNG that it made",
-        """A PNG made by edit or reconstruct carries in its text chunks a record of how it was
-        made; JPEG and WebP cannot. The same bytes are promised on the same machine with the same
-        thread count, precision and PyTorch; those that differ are named. The device and dtype are
-        those of the first time unless given.""",
+        """A PNG carries a record of how it was made; JPEG and WebP cannot. The same bytes are
+        promised on the same machine with the same threads, precision and PyTorch; those that
+        differ are named. The device and dtype are those of the first time unless given.""",
         [("edited", dict(metavar="EDITED.png")),
          ("picture", dict(metavar="PICTURE", help="what it was made of")),
          ("-o --output", dict(metavar="OUT.png", help="(default: EDITED-again.png beside "

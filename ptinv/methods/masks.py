@@ -157,10 +157,9 @@ def check_mask(mask: Image.Image, size: tuple[int, int] | None) -> None:
     """Raises PictureError (an InputError) unless a mask picture selects something and is of the
     picture's (width, height) `size`, if there is a picture. Doubts one that selects everything."""
     if size is not None and mask.size != size:
-        raise PictureError(
-            f"the mask is {mask.size[0]} × {mask.size[1]} pixels but the picture "
-            f"is {size[0]} × {size[1]}; draw it over the picture"
-        )
+        own, wanted = (f"{width} × {height}" for width, height in (mask.size, size))
+        wrong = f"the mask is {own} pixels but the picture is {wanted}"
+        raise PictureError(f"{wrong}; draw it over the picture")
     low, high = mask.convert("L").getextrema()
     if high == 0:
         raise PictureError("the mask is all black and selects nothing; paint white what to edit")

@@ -56,11 +56,9 @@ def replacement(source: list[Word], target: list[Word]) -> Tensor:
     move by: the original code pairs them by position, so that there "a cat on the mat" -> "an
     elephant on the mat" gives "on" the attention of "the". Raises InputError for other numbers.
     """
-    if word_count(source) != word_count(target):
-        raise InputError(
-            f"replacement needs as many words in both prompts, not {word_count(source)} and "
-            f"{word_count(target)}; refinement takes prompts of any length"
-        )
+    if (old := word_count(source)) != (new := word_count(target)):
+        wrong = f"replacement needs as many words in both prompts, not {old} and {new}"
+        raise InputError(f"{wrong}; refinement takes prompts of any length")
     mapper = torch.zeros(LENGTH, LENGTH, device="cpu")
     mapper[0, 0] = 1
     there, here = by_place(source), by_place(target)

@@ -15,15 +15,9 @@ from PIL import Image
 from ..core.pictures import Picture, to_rgb
 from ..core.sampling import Branches
 from ..errors import Doubt, InputError, PictureError, remark
-from ..settings import (
-    ATTENTION,
-    EDIT,
-    OF_AN_INVERSION,
-    Settings,
-    check_names,
-    check_prompt,
-    names_of,
-)
+from ..settings import ATTENTION, EDIT, OF_AN_INVERSION, Settings
+
+from ..settings import check_names, check_prompt, names_of  # isort: skip
 from ..storage.inversion import Inversion, is_inversion
 from ..storage.pictures import Reading, checked, open_picture
 from .masks import check_mask, painted
@@ -47,6 +41,7 @@ class Request:
     prompt: str | None  # None for an inversion that no text is known for yet
     settings: Settings
     branches: Branches  # of the method's, those to be sampled
+    given: dict[str, Any]  # the settings that were asked for; the others are defaults
 
     @property
     def name(self) -> str:
@@ -78,8 +73,9 @@ def request_edit(
     check_prompt(prompt, "what the picture should become")
     picture = opened(picture)
     method = find(method_of(picture) if method is None else method)
-    settings = settings_for(picture, method, prompt, **_read(options))
-    return _request("edit", picture, prompt, method, settings, options)
+    given = _read(options)
+    settings = settings_for(picture, method, prompt, **given)
+    return _request("edit", picture, prompt, method, settings, given)
 
 
 def request_reconstruction(
@@ -95,7 +91,7 @@ def request_reconstruction(
     is as inversion was; ω is the same both ways then. Raises InputError.
     """
     picture = opened(picture)
-    method = find(method_of(picture) if method is None else method, METHODS | SAMPLERS)
+    method = find(method_of(picture, "pti") if method is None else method, METHODS | SAMPLERS)
     if prompt is None and isinstance(picture, Inversion):
         prompt = picture.settings["source" if method.needs_source else "prompt"]
     prompt = "" if prompt is None else prompt
@@ -111,7 +107,7 @@ def request_reconstruction(
         options = {"inversion_guidance": method.settings(**options).guidance} | options
     settings = settings_for(picture, method, prompt, **options)
     request = _request("reconstruct", picture, prompt, method, settings, given, ["eta"])
-    return replace(request, branches=method.branches[:1])
+    return replace(request, branches=method.branches[:1], given=options)
 
 
 def request_inversion(
@@ -127,7 +123,8 @@ def request_inversion(
     if prompt is not None:
         check_prompt(prompt)
     settings = method.settings(**lasting, mask=None)
-    return _request("invert", picture, prompt, method, settings, options)
+    request = _request("invert", picture, prompt, method, settings, options)
+    return replace(request, given=lasting | {"mask": None})
 
 
 def request_generation(prompt: str, **options) -> Request:
@@ -157,7 +154,8 @@ def _request(
     image = inversion.picture if inversion else picture
     if isinstance(settings.mask, Image.Image):
         check_mask(settings.mask, image and image.size)
-    request = Request(command, method, image, inversion, prompt, settings, method.branches)
+    asked = command, method, image, inversion, prompt, settings
+    request = Request(*asked, method.branches, given)
     ignored = method.ignored.union(unused)
     idle = [name for name in given if name in ignored and given[name] != method.own(name)]
     if idle:
@@ -174,16 +172,14 @@ def _read(options: dict[str, Any]) -> dict[str, Any]:
     if mask is None or isinstance(mask, str) and mask == "auto":
         return options
     if "file" not in (options.get("mask_from") or "file"):
-        raise InputError(
-            "mask_from leaves out the file that mask gives; join it, as in attention*file, or "
-            "leave one of them out"
-        )
+        mend = "join it, as in attention*file, or leave one of them out"
+        raise InputError(f"mask_from leaves out the file that mask gives; {mend}")
     return options | {"mask": opened(mask, painted)}
 
 
-def method_of(picture: Image.Image | Inversion) -> str | Method:
+def method_of(picture: Image.Image | Inversion, usual: str = "auto") -> str | Method:
     """The method for a picture if none is named, or for an inversion: the one that made it."""
-    method = picture.settings["method"] if isinstance(picture, Inversion) else "pti"
+    method = picture.settings["method"] if isinstance(picture, Inversion) else usual
     if isinstance(method, list):
         raise InputError("the inversion was made by a method without a name; give the method")
     return method
@@ -229,10 +225,8 @@ def _kept(inversion: Inversion, method: Method) -> dict[str, Any]:
     """The inversion's settings of the stages that both have, but those of differing defaults."""
     (trajectory, extra), usual = stages_of(inversion), _usual(inversion, method)
     if trajectory != method.trajectory.title:
-        raise InputError(
-            f"the inversion is {trajectory}, and this method needs {method.trajectory.title}; "
-            "invert the picture anew"
-        )
+        wrong = f"the inversion is {trajectory}, and this method needs {method.trajectory.title}"
+        raise InputError(f"{wrong}; invert the picture anew")
     key = method.trajectory.key(inversion.made_by, inversion.settings["prompt"])
     names = {name for name, value in key.items() if value != ""}
     alike = extra == method.stages[1]
@@ -264,6 +258,5 @@ def _check_trajectory(
         if was[name] != value:
             # a prompt may have stood in for the source that was not given, then or now
             why = "the text that guided the inversion" if name == "source" else "the inversion's"
-            raise InputError(
-                f"{name} must be {was[name]!r}, {why}; give that, or invert the picture anew"
-            )
+            mend = "give that, or invert the picture anew"
+            raise InputError(f"{name} must be {was[name]!r}, {why}; {mend}")

@@ -12,29 +12,32 @@ from ..core.model import StableDiffusion
 from ..core.pti import blend
 from ..core.sampling import After, Step, sample
 from ..errors import Doubt, InputError, Remark, remark
-from ..settings import of_an_inversion
+from ..settings import AUTO, Settings, of_an_inversion
 from ..storage.inversion import Inversion, pixels_of
 from ..storage.provenance import made_with
 from .controls import SIDE_BY_SIDE, AttentionStore, chained, reweight
 from .edit import Edit
 from .masks import fixed_masks, mask_at
-from .request import Request, made_alike
+from .request import Request, made_alike, settings_for
+from .source import infer
 from .stages import Progress, silent
-from .table import Method, name_of
-from .words import choose_words, warn_of_words
+from .table import MISSING, Method, name_of
+from .words import change_of, choose_words, new_words, read, warn_of_words
 
 
 @torch.no_grad()
 def prepare(model: StableDiffusion, request: Request) -> Edit:
-    """A request with its model: the picture encoded, its texts embedded, its words found. Raises
-    InputError for a word that is not in its text, and texts that cannot be paired."""
-    settings, stored, image = request.settings, request.inversion, request.image
-    prompt, source = request.prompt or "", settings.source or ""
+    """A request with its model: the picture encoded and read, its texts embedded, its words found.
+    Raises InputError for a word that is not in its text, and texts that cannot be paired."""
+    stored, image, prompt = request.inversion, request.image, request.prompt or ""
     if not isinstance(model, StableDiffusion):
         raise TypeError(f"the model must be what ptinv.load returns, not {type(model).__name__}")
     embed = cache(model.embed)  # most of the texts are empty
     if stored:
         stored.check_fits(model)
+    z0 = stored.trajectory[0].to(model.device) if stored else image and model.encode(image)
+    settings = understood(model, request, z0)
+    source = settings.source or ""
     for text in (prompt, source, settings.negative):
         warn_of_words(model, text)
     trained, rows = (model.unet.config.trained_size,) * 2, (*request.branches[:-1], "target")
@@ -45,7 +48,7 @@ def prepare(model: StableDiffusion, request: Request) -> Edit:
         request.branches,
         ddim.schedule(settings.steps, settings.encode_ratio),
         latent_size=model.latent_size(image.size) if image else trained,
-        z0=stored.trajectory[0].to(model.device) if stored else image and model.encode(image),
+        z0=z0,
         empty=embed(""),
         null=embed(settings.negative),
         target=embed(prompt),
@@ -58,6 +61,29 @@ def prepare(model: StableDiffusion, request: Request) -> Edit:
     return edit
 
 
+def understood(model: StableDiffusion, request: Request, z0: Tensor | None) -> Settings:
+    """The settings, with the source text read off the picture where it is "auto", and as strong as
+    what is new to the picture wants it. Raises InputError where there is nothing to read."""
+    settings, method, prompt = request.settings, request.method, request.prompt
+    tokenizer = model.tokenizer
+    if settings.source != AUTO and not (method.strengths and settings.source):
+        return settings
+    if z0 is None or not prompt:
+        if method.needs_source:
+            raise InputError(MISSING)
+        return replace(settings, source=None)
+    if (source := settings.source) == AUTO:
+        choose_words(tokenizer, prompt, replace(settings, source=prompt), ("target",))  # checks
+        source = infer(model, z0, prompt, (settings.among or "").split(), settings.seed)
+    new = new_words(tokenizer, prompt, source)
+    shown = f"the picture shows: {source}; new: {' '.join(word.text for word in new) or 'nothing'}"
+    remark(shown, Remark if new else Doubt)
+    strength = method.strengths.get(change_of(read(tokenizer, prompt), new), {})
+    method = replace(method, defaults=method.defaults | strength)
+    given = request.given | {"source": source}
+    return settings_for(request.inversion or request.image, method, prompt, **given)
+
+
 @torch.no_grad()
 def begin(
     model: StableDiffusion, request: Request, progress: Progress = silent
@@ -65,7 +91,8 @@ def begin(
     """Everything before the first step: the edit with all its tensors, and the inversion, stored or
     new. Without a prompt, an extra that depends on one is left for later."""
     edit, inversion = prepare(model, request), request.inversion
-    method, settings, prompt = request.method, request.settings, request.prompt
+    method, settings, prompt = request.method, edit.settings, request.prompt
+    request = replace(request, settings=settings)
     record = of_an_inversion(settings) | {"method": name_of(method) or method, "prompt": prompt}
     if not inversion:
         pixels, by = pixels_of(request.image), made_with(model)
@@ -75,9 +102,8 @@ def begin(
         extras = method.extra.make(_with_tensors(edit, inversion), progress)
         for name, t in extras.items():
             if t.dtype != torch.float32 or t.ndim < 2 or len(t) != len(edit.schedule):
-                raise InputError(
-                    f"{name} must be float32 (T', 1, …), not {t.dtype} {list(t.shape)}"
-                )
+                wrong = f"not {t.dtype} {list(t.shape)}"
+                raise InputError(f"{name} must be float32 (T', 1, …), {wrong}")
         inversion = replace(inversion, settings=record, extras=extras)
     return _with_tensors(edit, inversion), inversion
 

@@ -10,6 +10,7 @@
     after              the latent that a step ends in: Eq. 10, ILVR, residuals; the mask is next
     reads              the settings that its cells read, besides those that all methods share
     defaults           of the settings, where they are not the paper's for PTI, `Settings()`
+    strengths          further defaults, by what is new to the picture: a modifier, a thing, a place
 
 Methods with a source_condition need a text of the picture: the source's branch returns to the
 picture, and the target's shares its attention. A method needs no name:
@@ -41,7 +42,7 @@ from ..core import ddim, sampling
 from ..core.pti import interpolate
 from ..core.sampling import Branches, Step, ancestral, constant, deterministic
 from ..errors import InputError
-from ..settings import DEFAULTS, Settings
+from ..settings import AUTO, DEFAULTS, Settings
 from . import stages
 from .controls import SIDE_BY_SIDE
 from .edit import Edit
@@ -58,6 +59,7 @@ PAIRED = ("cross_replace", "self_replace", "self_cells", "align")  # of `shared_
 # settings that only some methods use; the walk's, and where the edit shows, are for all
 OF_SOME = {"inversion_guidance", *stages.TUNING, "init_embedding", "negative", "sampler", *PAIRED}
 OF_SOME |= {"eta", "low_pass", "proximal", "proximal_quantile"}
+MISSING = "source is missing: the method needs a text of what the picture shows"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -75,6 +77,7 @@ class Method:
     after: Callable[[Edit, Step], Tensor] = lambda e, step: step.z
     reads: tuple[str, ...] = ("negative",)  # by ∅ of the usual condition
     defaults: dict[str, Any] = field(default_factory=dict)
+    strengths: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def branches(self) -> Branches:
@@ -109,9 +112,10 @@ class Method:
     def settings(self, **given) -> Settings:
         """The method's defaults with the given values. Raises InputError where a needed source text
         is missing, no step is left, or the extra is made of other steps than are sampled."""
+        given = self.defaults | given
         if self.needs_source and not (given.get("source") or "").strip():
-            raise InputError("source is missing: the method needs a text of what the picture shows")
-        settings = Settings(**{**self.defaults, **given})
+            raise InputError(MISSING)
+        settings = Settings(**given)
         if self.extra and self.advance is sampler and settings.sampler != "ddim":
             raise InputError(f"sampler must be ddim here: {self.extra.title} is for DDIM's steps")
         if not ddim.schedule(settings.steps, settings.encode_ratio):
@@ -124,10 +128,10 @@ CLEAN = 400  # the timestep below which latents are pulled to the trajectory
 
 
 def low_pass(z: Tensor, width: int) -> Tensor:
-    """ILVR's φ: (b, c, h, w) averaged over squares of `width` cells and drawn smooth again."""
+    """ILVR's φ: (b, c, h, w) brought down by `width` and up again, bicubic and antialiased."""
     height, breadth = (max(1, round(side / width)) for side in z.shape[-2:])
-    small = F.interpolate(z, size=(height, breadth), mode="area")
-    return F.interpolate(small, size=z.shape[-2:], mode="bilinear")
+    small = F.interpolate(z, size=(height, breadth), mode="bicubic", antialias=True)
+    return F.interpolate(small, size=z.shape[-2:], mode="bicubic", antialias=True)
 
 
 def limit(difference: Tensor, quantile: float) -> Tensor:
@@ -145,9 +149,7 @@ def proximal(difference: Tensor, settings: Settings) -> Tensor:
 
 def proximal_guide(settings: Settings) -> sampling.Guide:
     """Eq. 5 with the part of the difference that the operator leaves."""
-    return lambda eps_null, eps_cond, guidance: ddim.guide(
-        eps_null, eps_null + proximal(eps_cond - eps_null, settings), guidance
-    )
+    return lambda null, cond, w: ddim.guide(null, null + proximal(cond - null, settings), w)
 
 
 def pull_back(e: Edit, step: Step) -> Tensor:
@@ -162,7 +164,7 @@ def pull_back(e: Edit, step: Step) -> Tensor:
 
 EVERYWHERE = {"mask_from": None}
 DIFFEDIT = {"mask_from": "difference", "mask_threshold": 0.5}
-PIVOT = {"encode_ratio": 1.0, "inversion_guidance": 1.0}
+PIVOT = {"encode_ratio": 1.0, "inversion_guidance": 1.0, "source": AUTO}
 
 METHODS = {
     "pti": Method(
@@ -170,6 +172,17 @@ METHODS = {
         extra=stages.TUNED,
         condition=lambda e: interpolate(e.null, e.tuned, e.target, e.settings.eta),
         reads=("eta",),
+    ),
+    "auto": Method(
+        "PTI's walk with c_t = ∅: source text, mask and strength read off picture and prompt",
+        condition=lambda e: constant(e.null, torch.lerp(e.null, e.target, e.settings.eta)),
+        reads=("negative", "eta"),
+        defaults=DIFFEDIT | {"source": AUTO, "steps": 20, "guidance": 5.5},
+        strengths={
+            "modifier": {"encode_ratio": 0.8},
+            "thing": {"encode_ratio": 1.0},
+            "place": {"encode_ratio": 1.0, "guidance": 7.5, "mask": None},
+        },
     ),
     "ddim-edit": Method(
         "DDIM-Edit: unconditional inversion, then sample with c*, blending locally"
@@ -182,8 +195,8 @@ METHODS = {
         defaults=DIFFEDIT,
     ),
     "diffedit-port": Method(
-        "DiffEdit as PTI's paper ran it, from an unofficial port: its ten noises are one",
-        defaults=DIFFEDIT | {"mask_draws": 1, "mask_clamp": 4.0},
+        "DiffEdit with its mask as in the port that PTI's paper ran: the noises are one noise",
+        defaults=DIFFEDIT | {"mask_draws": 1},  # its DPM-Solver and guided encoding are not here
     ),
     "latent": Method(
         "latent interpolation (Eq. 10): as DDIM-Global, each latent mixed with the inverted one",
@@ -263,7 +276,7 @@ METHODS = {
         condition=lambda e: interpolate(e.null, e.tuned, e.target, e.settings.eta),
         source_condition=lambda e: interpolate(e.null, e.tuned, e.target, 0.0),  # c_t alone
         reads=("eta",),
-        defaults={"init_embedding": "source"},
+        defaults={"init_embedding": "source", "source": AUTO},
     ),
 }
 

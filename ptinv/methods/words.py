@@ -23,11 +23,17 @@ STOP_WORDS = frozenset(
     "below between among against along around down up off inside outside within past toward "
     "towards my your his her our their".split()
 )
+ARTICLES = frozenset("a an the this that these those some my your his her our their its".split())
+PLACING = frozenset(  # prepositions before a place, where others join things
+    "in on at by onto into over under behind before beside near through across above below between "
+    "among against along around outside inside within past toward towards".split()
+)
 SENTENCE = frozenset(",.;:!?…")  # marks that a phrase does not go on beyond
 PICTURES = frozenset(
     "photo photograph picture image painting drawing sketch portrait photos photographs pictures "
     "images paintings drawings sketches portraits".split()
 )
+ELSE = PICTURES | set("one two three four five six seven eight nine ten".split())  # name no thing
 
 
 class Word(NamedTuple):
@@ -57,11 +63,13 @@ def words_of(tokenizer: Tokenizer, prompt: str) -> list[Word]:
     """
     prompt = unicodedata.normalize("NFC", prompt)  # as the tokenizer does before it counts offsets
     how = dict(add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    tokens, added = tokenizer.clip(prompt, **how), tokenizer.clip.get_added_vocab()
+    tokens, added = tokenizer.clip(prompt, **how), {*tokenizer.clip.get_added_vocab().values()}
     offsets, words, first = [*tokens["offset_mapping"], (len(prompt), len(prompt))], [], 0
-    for last, token in enumerate(tokens.tokens()):
+    for last, (token, number) in enumerate(zip(tokens.tokens(), tokens.input_ids, strict=True)):
         start, end = offsets[first][0], offsets[last][1]
-        if (token.endswith("</w>") or token in added) and offsets[last + 1][0] >= end:
+        kinds = {unicodedata.category(c)[0] for c in prompt[end - 1 : end + 1]}
+        ends = token.endswith("</w>") or number in added or {"P", "S"} <= kinds  # "$5," is three
+        if ends and offsets[last + 1][0] >= end:
             positions = tuple(range(first + 1, last + 2))  # the start token is 0
             # İ alone has a lower case of two characters, which are two words where they stand apart
             text = "".join(c if c == "İ" else c.lower() for c in prompt[start:end])
@@ -89,12 +97,11 @@ def find(tokenizer: Tokenizer, phrase: str, prompt: str) -> list[int]:
     sought = [word.text for word in wanted]
     if positions := _where(sought, words):
         return positions
-    for text in sought:
-        if not _where([text], words) and text in truncated(tokenizer, prompt):
+    for text in (text for text in sought if not _where([text], words)):
+        if text in truncated(tokenizer, prompt):
             raise InputError(f'"{text}" is past the {LENGTH} tokens that the model reads')
-        if not _where([text], words):
-            there = ", ".join(dict.fromkeys(word.text for word in words))
-            raise InputError(f'"{text}" is not in the prompt; its words are: {there}')
+        there = ", ".join(dict.fromkeys(word.text for word in words))
+        raise InputError(f'"{text}" is not in the prompt; its words are: {there}')
     return sorted({position for text in sought for position in _where([text], words)})
 
 
@@ -174,10 +181,13 @@ def noun_phrase(words: list[Word]) -> list[Word]:
     photo of a yellow car on the grass". Articles, prepositions, commas and full stops end it once
     it has begun, hyphens and apostrophes don't."""
     phrase: list[Word] = []
+    hyphens = {w.start: w.end for w in words if w.text == "-"}
     for word in words:
-        if not is_stop_word(word):
+        joined = word.end in hyphens or word.start in hyphens.values()  # up, of "a close-up photo"
+        if joined or not is_stop_word(word):
             phrase.append(word)
-        if word.text in STOP_WORDS or word.text[-1] in SENTENCE:
+        ends = word.is_punctuation and SENTENCE & {*word.text}
+        if ends or (word.text in STOP_WORDS and not joined):
             if phrase and not (word.text == "of" and phrase[-1].text in PICTURES):
                 break
             phrase = []
@@ -192,6 +202,22 @@ def new_words(tokenizer: Tokenizer, prompt: str, source: str) -> list[Word]:
     same = SequenceMatcher(None, there, here, autojunk=False).get_matching_blocks()
     old = {i for _, start, size in same for i in range(start, start + size)}
     return [word for i, word in enumerate(words) if i not in old and not is_stop_word(word)]
+
+
+def is_place(words: list[Word], i: int) -> bool:
+    """True if the i-th word of a text is where something is: road, of "a car on the wet road"."""
+    while i and (words[i - 1].text in ARTICLES or not is_stop_word(words[i - 1])):
+        i -= 1
+    return i > 0 and words[i - 1].text in PLACING
+
+
+def change_of(words: list[Word], new: list[Word]) -> str:
+    """The most that is new: a place, a thing (the last word of its phrase), or its modifier."""
+    kinds = set()
+    for i in (i for i, word in enumerate(words) if word in new):
+        is_head = i + 1 == len(words) or is_stop_word(words[i + 1])
+        kinds.add("modifier" if not is_head else "place" if is_place(words, i) else "thing")
+    return next((kind for kind in ("place", "thing", "modifier") if kind in kinds), "thing")
 
 
 def is_stop_word(word: Word) -> bool:

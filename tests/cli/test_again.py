@@ -57,7 +57,12 @@ def refused(capsys, *words):
 def test_an_inversion_gives_the_same_file_as_its_picture(here, prompt, edit):
     assert ptinv_("invert", "picture.png", *prompt, *STEPS, "-o", "x.safetensors") == 0
     assert ptinv_("edit", "x.safetensors", PROMPT, *edit.split(), "-o", "a.png") == 0
-    assert ptinv_("edit", "picture.png", PROMPT, *STEPS, *edit.split(), "-o", "b.png") == 0
+    assert (
+        ptinv_(
+            "edit", "picture.png", PROMPT, "--method", "pti", *STEPS, *edit.split(), "-o", "b.png"
+        )
+        == 0
+    )
     made = contents(here)
     assert made["a.png"] == made["b.png"]
 
@@ -89,7 +94,7 @@ def test_an_inversion_is_refused_in_a_line(here, stored, capsys, other_model):
     assert "--encode-ratio must be 0.8" in refused(capsys, *edit, "--encode-ratio", "1")
     assert "must end in .safetensors" in refused(capsys, "invert", "picture.png", "-o", "x.png")
     assert "the prompt is empty" in refused(capsys, "invert", "picture.png", "", "-o", stored)
-    kept = ["edit", "picture.png", PROMPT, "--reuse-tuning", "-o", "new.png"]
+    kept = ["edit", "picture.png", PROMPT, "--method", "pti", "--reuse-tuning", "-o", "new.png"]
     assert "--reuse-tuning needs an inversion" in refused(capsys, *kept)
     for name in ("damaged.safetensors", "foreign.safetensors", "missing.safetensors"):
         if name[0] == "d":
@@ -119,11 +124,32 @@ def test_an_inversion_guided_by_its_own_prompt_asks_for_it_as_the_source(here, c
 
 
 EDITS = [
-    ["edit", "picture.png", PROMPT],
+    ["edit", "picture.png", PROMPT, "--method", "pti"],
     ["edit", "picture.png", PROMPT, "--method", "ddim-edit", "--focus", "car", "--guidance", "3.3"],
-    ["edit", "picture.png", PROMPT, "--no-mask", "--reweight", "yellow=2", "--seed", "7"],
-    ["edit", "picture.png", PROMPT, "--init-embedding", "source", "--source", "une été ✓"],
-    ["edit", "picture.png", PROMPT, "--dtype", "bfloat16"],
+    [
+        "edit",
+        "picture.png",
+        PROMPT,
+        "--method",
+        "pti",
+        "--no-mask",
+        "--reweight",
+        "yellow=2",
+        "--seed",
+        "7",
+    ],
+    [
+        "edit",
+        "picture.png",
+        PROMPT,
+        "--method",
+        "pti",
+        "--init-embedding",
+        "source",
+        "--source",
+        "une été ✓",
+    ],
+    ["edit", "picture.png", PROMPT, "--method", "pti", "--dtype", "bfloat16"],
     ["reconstruct", "picture.png", PROMPT],
     ["reconstruct", "picture.png", "--method", "ddim"],
     ["reconstruct", "picture.png", "--method", "vae"],
@@ -143,7 +169,12 @@ def test_an_edit_is_made_again_from_its_png(here, capsys, words):
 
 def test_a_png_says_in_text_how_it_was_made(small_model):
     prompt = "a yellow car — 黄色"
-    assert ptinv_("edit", "picture.png", prompt, *STEPS, "--seed", "5", "-o", "a.png") == 0
+    assert (
+        ptinv_(
+            "edit", "picture.png", prompt, "--method", "pti", *STEPS, "--seed", "5", "-o", "a.png"
+        )
+        == 0
+    )
     said = text("a.png")
     assert (said["prompt"], said["method"], said["seed"]) == (prompt, "pti", "5")
     assert (said["model"], said["model_hash"]) == (small_model.name, model_hash(small_model))
@@ -158,7 +189,9 @@ def test_a_png_says_in_text_how_it_was_made(small_model):
 
 def test_an_edit_with_a_mask_asks_for_it_and_checks_it(here, capsys):
     mask = ["--mask", "mask.png"]
-    assert ptinv_("edit", "picture.png", PROMPT, *STEPS, *mask, "-o", "a.png") == 0
+    assert (
+        ptinv_("edit", "picture.png", PROMPT, "--method", "pti", *STEPS, *mask, "-o", "a.png") == 0
+    )
     again = ["again", "a.png", "picture.png", "-o", "b.png"]
     capsys.readouterr()
     assert "give it with --mask" in refused(capsys, *again)
@@ -169,10 +202,13 @@ def test_an_edit_with_a_mask_asks_for_it_and_checks_it(here, capsys):
     assert ptinv_(*again, "--mask", "copy.bmp") == 0
     assert pixels("a.png") == pixels("b.png")
     joined = [*mask, "--mask-from", "file*attention"]
-    assert ptinv_("edit", "picture.png", PROMPT, *STEPS, *joined, "-o", "d.png") == 0
+    assert (
+        ptinv_("edit", "picture.png", PROMPT, "--method", "pti", *STEPS, *joined, "-o", "d.png")
+        == 0
+    )
     assert ptinv_("again", "d.png", "picture.png", *mask) == 0
     assert pixels("d.png") == pixels("d-again.png")
-    assert ptinv_("edit", "picture.png", PROMPT, *STEPS, "-o", "c.png") == 0
+    assert ptinv_("edit", "picture.png", PROMPT, "--method", "pti", *STEPS, "-o", "c.png") == 0
     capsys.readouterr()
     assert "leave --mask out" in refused(capsys, "again", "c.png", "picture.png", *mask)
 
@@ -196,22 +232,24 @@ def test_an_edit_with_a_kept_tuning_is_made_again_from_the_inversion(stored, cap
 
 def test_another_picture_is_edited_in_the_same_way_and_it_is_said(picture, capsys):
     picture.rotate(180).save("turned.png")
-    assert ptinv_("edit", "picture.png", PROMPT, *STEPS, "-o", "a.png") == 0
+    assert ptinv_("edit", "picture.png", PROMPT, "--method", "pti", *STEPS, "-o", "a.png") == 0
     assert ptinv_("again", "a.png", "turned.png", "-o", "b.png") == 0
     assert "turned.png is not what a.png was made of: making the same of it" in remarks(capsys)
-    assert ptinv_("edit", "turned.png", PROMPT, *STEPS, "-o", "c.png") == 0
+    assert ptinv_("edit", "turned.png", PROMPT, "--method", "pti", *STEPS, "-o", "c.png") == 0
     assert pixels("b.png") == pixels("c.png")
 
 
 def test_nothing_is_overwritten_that_was_not_named(here, capsys):
-    assert ptinv_("edit", "picture.png", PROMPT, *STEPS, "-o", "a.png") == 0
+    assert ptinv_("edit", "picture.png", PROMPT, "--method", "pti", *STEPS, "-o", "a.png") == 0
     (here / "a-again.png").write_bytes(b"work")
     before = contents(here)
     capsys.readouterr()
     assert "exists already" in refused(capsys, "again", "a.png", "picture.png")
     for out in ("a.png", "picture.png"):
         assert "overwrite" in refused(capsys, "again", "a.png", "picture.png", "-o", out)
-    assert "overwrite" in refused(capsys, "edit", "picture.png", PROMPT, "-o", "picture.png")
+    assert "overwrite" in refused(
+        capsys, "edit", "picture.png", PROMPT, "--method", "pti", "-o", "picture.png"
+    )
     assert contents(here) == before
 
 
@@ -226,7 +264,7 @@ WRONG = [  # whole, but for something that is not there or does not fit
 
 
 def test_a_png_that_lacks_or_garbles_its_chunks_is_refused_in_a_line(here, capsys):
-    assert ptinv_("edit", "picture.png", PROMPT, *STEPS, "-o", "whole.png") == 0
+    assert ptinv_("edit", "picture.png", PROMPT, "--method", "pti", *STEPS, "-o", "whole.png") == 0
     capsys.readouterr()
     for changed, reason in [*DAMAGED, *WRONG]:
         shutil.copy("whole.png", "a.png")
@@ -247,7 +285,7 @@ def test_a_picture_that_cannot_say_is_refused_in_a_line(here, capsys, picture, n
 
 
 def test_another_model_is_refused_by_its_hash(here, capsys, other_model):
-    assert ptinv_("edit", "picture.png", PROMPT, *STEPS, "-o", "a.png") == 0
+    assert ptinv_("edit", "picture.png", PROMPT, "--method", "pti", *STEPS, "-o", "a.png") == 0
     before = contents(here)
     capsys.readouterr()
     said = refused(capsys, "again", "a.png", "picture.png", "--model", other_model)
@@ -257,7 +295,7 @@ def test_another_model_is_refused_by_its_hash(here, capsys, other_model):
 
 def test_jpeg_and_webp_are_written_without_text_and_help_says_so(capsys):
     for out in ("a.jpg", "a.webp"):
-        assert ptinv_("edit", "picture.png", PROMPT, *STEPS, "-o", out) == 0
+        assert ptinv_("edit", "picture.png", PROMPT, "--method", "pti", *STEPS, "-o", out) == 0
         capsys.readouterr()
         assert "JPEG and WebP cannot" in refused(capsys, "again", out, "picture.png")
     assert ptinv_("again", "--help") == 0

@@ -19,7 +19,7 @@ from small import PROMPT
 
 pytestmark = pytest.mark.usefixtures("here")
 STEPS = ["--steps", "3"]
-EDIT = ["edit", "picture.png", PROMPT, *STEPS]
+EDIT = ["edit", "picture.png", PROMPT, "--method", "pti", *STEPS]
 RECONSTRUCT = ["reconstruct", "picture.png", PROMPT, *STEPS]
 GENERATE = ["generate", PROMPT, *STEPS]
 
@@ -59,10 +59,9 @@ REFUSED = [
     ([*EDIT, "--strength", "1"], "--strength"),
     (["improve", "picture.png"], "improve"),
     # a method
-    ([*EDIT, "--method", "magic"], "there is no method 'magic'; there are pti, ddim-edit"),
+    ([*EDIT, "--method", "magic"], "there is no method 'magic'; there are pti, auto"),
     ([*EDIT, "--method", "vae"], "there is no method 'vae'"),
     ([*RECONSTRUCT, "--method", "magic"], "pti-p2p, ddim, vae"),
-    ([*EDIT, "--method", "null-text"], "--source is missing: the method needs a text of what"),
     ([*EDIT, "--method", "p2p", "--source", "  "], "--source is missing"),
     ([*EDIT, "--sampler", "ancestral"], "--sampler must be ddim here"),
     # words that the texts do not hold

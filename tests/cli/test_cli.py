@@ -22,7 +22,7 @@ from ptinv.methods.table import METHODS
 pytestmark = pytest.mark.usefixtures("here")
 
 STEPS = ["--steps", "3"]
-EDIT = ["edit", "picture.png", PROMPT, *STEPS]
+EDIT = ["edit", "picture.png", PROMPT, "--method", "pti", *STEPS]
 RECONSTRUCT = ["reconstruct", "picture.png", PROMPT, *STEPS]
 GENERATE = ["generate", PROMPT, *STEPS]
 
@@ -32,7 +32,7 @@ GENERATE = ["generate", PROMPT, *STEPS]
 
 def test_edit_writes_the_edited_picture_in_its_own_size(small_model, picture, capsys):
     assert ptinv_(*EDIT, "-o", "out.png") == 0
-    edited = ptinv.edit(small_model, picture, PROMPT, steps=3)
+    edited = ptinv.edit(small_model, picture, PROMPT, "pti", steps=3)
     assert pixels("out.png") == ((48, 32), edited.tobytes())
     assert capsys.readouterr().out == ""
 
@@ -83,7 +83,7 @@ def test_a_flag_means_what_the_option_means_in_python(small_model, picture, flag
     assert ptinv_(*EDIT, *flags.split(), "-o", "out.png") == 0
     if options.get("mask"):
         options = options | dict(mask=Image.open(options["mask"]))
-    edited = ptinv.edit(small_model, picture, PROMPT, steps=3, **options)
+    edited = ptinv.edit(small_model, picture, PROMPT, **{"method": "pti", "steps": 3, **options})
     assert pixels("out.png")[1] == edited.tobytes()
 
 
@@ -157,14 +157,24 @@ def test_help_says_how_each_command_is_used(command, capsys):
 
 
 def test_a_word_that_the_model_does_not_know_is_named_and_the_edit_is_made(capsys):
-    words = ["edit", "picture.png", "a grey zebra", *STEPS, "--quiet", "-o", "out.png"]
+    words = [
+        "edit",
+        "picture.png",
+        "a grey zebra",
+        "--method",
+        "pti",
+        *STEPS,
+        "--quiet",
+        "-o",
+        "out.png",
+    ]
     assert ptinv_(*words) == 0
     assert remarks(capsys) == ["the model does not know: grey, zebra"]
 
 
 def test_another_prompt_makes_another_picture(here):
     for prompt, name in [(PROMPT, "a.png"), (OTHER_PROMPT, "b.png")]:
-        assert ptinv_("edit", "picture.png", prompt, *STEPS, "-o", name) == 0
+        assert ptinv_("edit", "picture.png", prompt, "--method", "pti", *STEPS, "-o", name) == 0
     assert contents(here)["a.png"] != contents(here)["b.png"]
 
 

@@ -17,7 +17,7 @@ from ptinv.core.unet import UNet
 pytestmark = pytest.mark.usefixtures("here")
 
 STEPS = ["--steps", "3"]
-EDIT = ["edit", "picture.png", PROMPT, *STEPS]
+EDIT = ["edit", "picture.png", PROMPT, "--method", "pti", *STEPS]
 GENERATE = ["generate", PROMPT, *STEPS]
 
 # Where its output goes
@@ -92,7 +92,7 @@ def test_an_interrupted_command_returns_130_and_leaves_nothing(here, capsys, mon
 @pytest.mark.parametrize(
     "words",
     [
-        ["edit", "picture.png", PROMPT, *STEPS, "-o", "old.png"],
+        ["edit", "picture.png", PROMPT, "--method", "pti", *STEPS, "-o", "old.png"],
         [*GENERATE, "-o", "old.png"],
         ["invert", "picture.png", *STEPS, "-o", "old.safetensors"],
     ],

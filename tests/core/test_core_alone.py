@@ -79,7 +79,9 @@ def test_core_alone_edits_a_picture_as_the_command_does_to_the_bit(
     monkeypatch.chdir(alone)
     options = ["--method", "pti", "--no-mask", "--steps", str(STEPS), "--quiet"]
     where = ["--model", str(small_folder), "--device", "cpu", "--dtype", "float32"]
-    code = cli.main(["edit", "picture.png", PROMPT, "-o", "whole.png", *options, *where])
+    code = cli.main(
+        ["edit", "picture.png", PROMPT, "--method", "pti", "-o", "whole.png", *options, *where]
+    )
     assert code == 0
     assert pixels("alone.png") == pixels("whole.png") != pixels("picture.png")
     assert pixels("alone.png")[0] == pixels("picture.png")[0]

@@ -16,7 +16,7 @@ STEPS = dict(steps=4)
 
 def test_an_inversion_serves_as_well_as_its_picture(small_model, picture, inversion):
     again = ptinv.edit(small_model, inversion, PROMPT)
-    assert same(again, ptinv.edit(small_model, picture, PROMPT, **STEPS))
+    assert same(again, ptinv.edit(small_model, picture, PROMPT, "pti", **STEPS))
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5])
@@ -49,7 +49,7 @@ def test_another_prompt_or_tuning_is_tuned_again_and_says_so(
 ):
     again = ptinv.edit(small_model, inversion, prompt, **options)
     assert any("again, tune c_t" in message for message in remarks.messages)
-    assert same(again, ptinv.edit(small_model, picture, prompt, **STEPS, **options))
+    assert same(again, ptinv.edit(small_model, picture, prompt, "pti", **STEPS, **options))
 
 
 def test_a_bare_trajectory_is_tuned_when_a_method_needs_it(small_model, picture, inversion):
@@ -81,7 +81,7 @@ def test_without_a_prompt_nothing_is_tuned_until_an_edit_needs_it(small_model, p
     assert bare.embeddings is None
     assert same(
         ptinv.edit(small_model, bare, PROMPT),
-        ptinv.edit(small_model, picture, PROMPT, lr=0.05, **STEPS),
+        ptinv.edit(small_model, picture, PROMPT, "pti", lr=0.05, **STEPS),
     )
 
 

@@ -15,7 +15,6 @@ from ptinv.errors import InputError
 from ptinv.methods.request import (
     request_edit,
     request_generation,
-    request_inversion,
     request_reconstruction,
 )
 from ptinv.methods.table import METHODS
@@ -134,10 +133,11 @@ def test_the_pivot_is_inverted_with_the_source_text_at_1(small_model, picture):
 
 @pytest.mark.parametrize("method", BOTH)
 def test_a_source_text_is_required_and_the_refusal_names_it(small_model, picture, method):
+    for source in (None, "", " "):
+        with pytest.raises(InputError, match="^source is missing"):
+            request_edit(picture, PROMPT, method, source=source)
     with pytest.raises(InputError, match="^source is missing"):
-        request_edit(picture, PROMPT, method)
-    with pytest.raises(InputError, match="^source is missing"):
-        request_inversion(picture, method=method)
+        ptinv.invert(small_model, picture, method=method, steps=2)
     back = ptinv.reconstruct(small_model, picture, SOURCE, method=method, steps=2)
     assert back.size == picture.size  # there the prompt describes the picture
 

@@ -57,6 +57,7 @@ CHANGES = {
 OF_AN_EDIT = {
     "eta": 0.5,
     "sampler": "ancestral",
+    "among": "boat car",
     "low_pass": 2,
     "mask": Image.new("L", (48, 32), "white"),
     "mask_from": "attention",
@@ -94,7 +95,7 @@ def changes(case):
 def made(model, stage, trajectory=None, prompt=PROMPT, **options):
     """(tensors, key) of a stage, for a small latent instead of a picture's."""
     settings = Settings(**{**USUAL, **options})
-    request = Request("edit", METHODS["pti"], None, None, prompt, settings, ("target",))
+    request = Request("edit", METHODS["pti"], None, None, prompt, settings, ("target",), {})
     z0 = torch.randn(1, 4, *LATENT_SIZE, generator=torch.Generator().manual_seed(0))
     edit = replace(prepare(model, request), z0=z0, latent_size=LATENT_SIZE)
     if trajectory is not None:

@@ -6,7 +6,7 @@ import attention
 import numpy as np
 import pytest
 import torch
-from attention import SHOWN, draw, over, row_of
+from attention import SHOWN, draw, listed, over, row_of
 from commands import contents, pixels
 from PIL import Image, ImageOps
 from small import PROMPT
@@ -85,6 +85,11 @@ def test_each_row_shows_every_word_at_its_own_steps(found, picture):
         assert (name, remark) == ("level 1 (10 x 7)", said)
 
 
+def test_numbers_are_listed_as_a_range_where_none_is_left_out():
+    told = {"1 to 40": range(1, 41), "1 to 3": [3, 1, 2], "7": [7], "2, 4": [2, 4], "2, 2": [2, 2]}
+    assert {listed(numbers): numbers for numbers in told.values()} == told
+
+
 def test_each_level_and_each_of_the_steps_has_a_row_and_many_words_take_more_lines(
     small_model, inversion, found
 ):
@@ -143,7 +148,7 @@ def test_a_picture_of_any_shape_has_its_maps_drawn(here, attention_, size):
 REFUSED = [
     (["picture.png", " "], "the prompt is empty"),
     (["notes.txt", PROMPT], "notes.txt"),
-    ([*ATTENTION, "--at", "4"], "no maps of words at step 4, only at 1 to 3"),
+    ([*ATTENTION, "--at", "4"], "no maps of words at step 4, only at 1, 2, 3"),
     ([*ATTENTION, "--at", "1-9999"], "no maps of words at step 4, only at 1"),
     ([*ATTENTION, "--at", "1,,2"], "is not numbers, such as"),
     ([*ATTENTION, "--at", "9" * 5000], "is not numbers, such as"),

@@ -24,7 +24,7 @@ ROWS = ("pti:steps=3", "ddim-edit:steps=3,guidance=2", "nothing")
         (["edits", "--row", "pti:etta=1"], "there is no option etta"),
         (["edits", "--row", "pti:eta=2"], "eta must be a number from 0 to 1"),
         (["edits", "--row", "ddim-edit:eta=0.5"], "eta would change nothing"),
-        (["edits", "--row", "p2p"], "source is missing"),
+        (["edits", "--row", "p2p:source=none"], "source is missing"),
         (["edits", "--row", "nothing:eta=1"], "nothing takes no options"),
         (["edits", "--kinds", "colour,size"], "there is no kind size"),
         (["report", "{folder}"], "there are no results in"),

@@ -70,6 +70,8 @@ def settings_of(bench: Bench, case: Case, variant: Variant) -> dict[str, Any]:
     """All that an item's result depends on."""
     edit = case.about | dict(kind=case.kind, caption=case.caption, target=case.target)
     how = {"method": variant.method, "settings": variant.settings(case.caption)}
+    if strengths := variant.strengths:
+        how["strengths"] = strengths
     return bench.about() | edit | how
 
 
@@ -131,6 +133,10 @@ def _made(
 ) -> Made:
     method, given = ptinv.METHODS[variant.method], variant.given(edit.caption, edit.mask)
     settings = method.settings(**given)
+    if variant.strengths or settings.source == "auto":  # its inversion depends on what it reads
+        with Meter(model) as meter:
+            result = ptinv.result(model, edit.picture, edit.target, variant.method, **given)
+            return Made(result.picture, result.mask, meter.so_far())
     # all, lest a start's own fill what is not given
     options = {n: v for n, v in vars(settings).items() if n not in ("mask", "mask_from")} | given
     inverted = _shared_by(method.trajectory, settings, edit)

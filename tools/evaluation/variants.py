@@ -26,6 +26,8 @@ STRENGTHS = ("1.5", "2", "3", "5")  # of guidance; 7.5 is the default
 VARIANTS = {
     "the picture as it is": "nothing",
     "the true edit through the VAE": "truth",
+    "auto": "auto",
+    "auto, told": f"auto:{TOLD}",
     "pti": "pti",
     "pti, told": f"pti:{TOLD}",
     "pti, per-object masks": "pti:mask_relative_to=object",
@@ -64,6 +66,11 @@ class Variant:
     label: str
     method: str
     options: dict[str, Any]
+
+    @property
+    def strengths(self) -> dict[str, dict[str, Any]]:
+        """Further defaults of its method, by what is new to a picture."""
+        return {} if self.method in BOUNDS else ptinv.METHODS[self.method].strengths
 
     def given(self, caption: str, mask: Image.Image) -> dict[str, Any]:
         """The options for one edit."""

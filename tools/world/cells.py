@@ -117,6 +117,10 @@ def made(
     path: a file to write the cell to.
     """
     method, given = find(way.method), way.given(edit)
+    if method.strengths:  # it chooses its own inversion
+        clock = time.perf_counter()
+        made_alone = ptinv.edit(model, edit.picture, edit.target, way.method, **given)
+        return written(Cell(made_alone, time.perf_counter() - clock), path)
     settings = method.settings(**given)
     options = of_an_inversion(settings) | given  # all, lest a start's own fill what is not given
     inverted = shared_by(method.trajectory, settings, edit)
@@ -138,6 +142,11 @@ def made(
     result = ptinv.result(model, start.inversion, edit.target, way.method, progress, **options)
     cell = Cell(result.picture, start.seconds + time.perf_counter() - clock)
     starts.setdefault(whole, Start(result.inversion, start.seconds + sum(beforehand)))
+    return written(cell, path)
+
+
+def written(cell: Cell, path: Path | None) -> Cell:
+    """The cell, in its file, too, if there is to be one."""
     if path:
         save_picture(cell.picture, path, {"seconds": f"{cell.seconds:.3f}"})
     return cell
