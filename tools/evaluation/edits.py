@@ -131,35 +131,48 @@ def make(
 def _made(
     model: ptinv.StableDiffusion, edit: Edit, variant: Variant, starts: dict[Hashable, Start]
 ) -> Made:
-    method, given = ptinv.METHODS[variant.method], variant.given(edit.caption, edit.mask)
+    given = variant.given(edit.caption, edit.mask)
+    result, cost = result_of(model, edit.picture, edit.target, variant.method, given, starts)
+    return Made(result.picture, result.mask, cost)
+
+
+def result_of(
+    model: ptinv.StableDiffusion,
+    picture: Image.Image,
+    prompt: str,
+    name: str,
+    given: dict[str, Any],
+    starts: dict[Hashable, Start],
+) -> tuple[ptinv.Result, Cost]:
+    """An edit by a method's name, from whichever of the picture's starts fits."""
+    method = ptinv.METHODS[name]
     settings = method.settings(**given)
-    if variant.strengths or settings.source == "auto":  # its inversion depends on what it reads
+    if method.strengths or settings.source == "auto":  # its inversion depends on what it reads
         with Meter(model) as meter:
-            result = ptinv.result(model, edit.picture, edit.target, variant.method, **given)
-            return Made(result.picture, result.mask, meter.so_far())
+            result = ptinv.result(model, picture, prompt, name, **given)
+            _ = result.decoded
+            return result, meter.so_far()
     # all, lest a start's own fill what is not given
     options = {n: v for n, v in vars(settings).items() if n not in ("mask", "mask_from")} | given
-    inverted = _shared_by(method.trajectory, settings, edit)
-    whole = inverted, _shared_by(method.extra, settings, edit)
+    inverted = _shared_by(method.trajectory, settings, prompt)
+    whole = inverted, _shared_by(method.extra, settings, prompt)
     if inverted not in starts:
         bare = replace(method, extra=None)  # with the extra it might serve fewer
         with Meter(model) as meter:
-            inversion = ptinv.invert(model, edit.picture, edit.target, bare, **options)
+            inversion = ptinv.invert(model, picture, prompt, bare, **options)
             starts[inverted] = Start(inversion, meter.so_far())
     start = starts.get(whole, starts[inverted])
     with Meter(model) as meter:
-        result = ptinv.result(
-            model, start.inversion, edit.target, variant.method, meter.progress, **options
-        )
-        picture = result.picture
+        result = ptinv.result(model, start.inversion, prompt, name, meter.progress, **options)
+        _ = result.decoded  # kept with it, and part of what it costs
         cost = start.cost.plus(meter.so_far())
     starts.setdefault(whole, Start(result.inversion, start.cost.plus(meter.beforehand)))
-    return Made(picture, result.mask, cost)
+    return result, cost
 
 
-def _shared_by(stage: ptinv.Stage | None, settings: ptinv.Settings, edit: Edit) -> Hashable:
+def _shared_by(stage: ptinv.Stage | None, settings: ptinv.Settings, prompt: str) -> Hashable:
     """A key that is equal for all variants that can share what the stage makes of a picture."""
-    return stage and (stage, *stage.key(settings, edit.target).items())
+    return stage and (stage, *stage.key(settings, prompt).items())
 
 
 def sha256(path: Path) -> str:

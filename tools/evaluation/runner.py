@@ -43,12 +43,16 @@ def key_of(settings: dict[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def run(groups: list[Group], folder: Path) -> None:
+def run(
+    groups: list[Group], folder: Path, kept: Callable[[dict[str, Any]], bool] = lambda result: True
+) -> None:
     """Makes this process's share of the items that the folder lacks. What fails with a sentence is
-    written as an error, which the next run tries again. Raises OSError where it cannot write."""
+    written as an error, which the next run tries again. kept: whether what a result tells of is
+    still there. Raises OSError where it cannot write."""
     rank, world = rank_and_world()
     folder.mkdir(parents=True, exist_ok=True)
-    path, done = folder / f"items-{rank}.jsonl", results(folder)
+    path = folder / f"items-{rank}.jsonl"
+    done = {key for key, result in results(folder).items() if kept(result)}
     share = groups[rank::world]
     with tqdm(total=sum(len(group.items) for group in share), disable=rank > 0) as bar:
         for group in share:

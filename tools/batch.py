@@ -1,0 +1,143 @@
+"""Edits many pictures: a job a line, the model loaded once, each picture inverted once.
+
+    python tools/batch.py jobs.jsonl -o DIR
+
+    {"picture": "a.jpg", "prompt": "a yellow car"}
+    {"picture": "a.jpg", "prompt": "a red car", "name": "red", "method": "pti", "eta": 0.7}
+
+A job is a picture's path, a prompt and, if wanted, a method, a name for the output and any option
+of `ptinv edit` by its name in Python. Each edit is written whole to DIR/NAME.png with its record;
+the name is the line's number by default. What is there already is skipped, so a stopped run goes on
+where it was; a bad job is reported, and the rest is done. `torchrun --nproc-per-node N
+tools/batch.py …` shares the pictures out. Ends with 0 if all jobs are done, 2 if any is not.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from evaluation import runner
+from evaluation.edits import result_of
+
+import ptinv
+from ptinv.methods.masks import painted
+from ptinv.storage.pictures import open_picture
+
+OWN = ("picture", "prompt", "name", "method")  # what a job says besides options
+
+
+class Job(NamedTuple):
+    """One line."""
+
+    picture: str
+    prompt: str
+    name: str  # of the output, without its ending
+    method: str
+    options: dict[str, Any]
+
+
+def read(path: Path) -> tuple[list[Job], list[str]]:
+    """A file's jobs, and what is wrong with the lines that are none."""
+    jobs, wrong = [], []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            if line.strip():
+                jobs.append(job_of(json.loads(line), f"{number:04}", {job.name for job in jobs}))
+        except (ValueError, TypeError) as error:
+            wrong.append(f"{path}, line {number}: {error}")
+    return jobs, wrong
+
+
+def job_of(said: Any, number: str, taken: set[str]) -> Job:
+    """The job that a line's JSON says. Raises ValueError or TypeError for anything else."""
+    if not isinstance(said, dict) or not {"picture", "prompt"} <= said.keys():
+        raise ValueError('a job is {"picture": PATH, "prompt": TEXT, …}')
+    options = {name: value for name, value in said.items() if name not in OWN}
+    options = {n: tuple(v) if isinstance(v, list) else v for n, v in options.items()}
+    if unknown := options.keys() - vars(ptinv.Settings()).keys():
+        raise ValueError(f"there is no option {', '.join(sorted(unknown))}")
+    own = {"name": number, "method": "auto"} | said
+    job = Job(*(str(own[name]) for name in OWN), options)
+    if job.method not in ptinv.METHODS:
+        raise ValueError(f"there is no method {job.method!r}; there are {', '.join(ptinv.METHODS)}")
+    if job.name in taken or Path(job.name).name != job.name:
+        raise ValueError(f"the name {job.name!r} is taken, or is no file's name; give another")
+    return job
+
+
+def groups_of(jobs: list[Job], model: ptinv.StableDiffusion, folder: Path) -> list[runner.Group]:
+    """A group a picture, in the order of the jobs."""
+    by_picture: dict[str, list[Job]] = {}
+    for job in jobs:
+        by_picture.setdefault(job.picture, []).append(job)
+    about = {"model": model.digests[0], "dtype": str(model.dtype).removeprefix("torch.")}
+    return [
+        runner.Group([job._asdict() | about for job in some], partial(begin, some, model, folder))
+        for some in by_picture.values()
+    ]
+
+
+def begin(jobs: list[Job], model: ptinv.StableDiffusion, folder: Path) -> runner.Make:
+    """Makes a picture's edits; what they can share is kept until the last of them."""
+    picture, starts = cache(partial(open_picture, jobs[0].picture)), {}
+
+    def make(i: int) -> dict[str, Any]:
+        job, path = jobs[i], folder / f"{jobs[i].name}.png"
+        mask = job.options.get("mask")
+        given = job.options | ({"mask": open_picture(mask, painted)} if mask else {})
+        result, cost = result_of(model, picture(), job.prompt, job.method, given, starts)
+        result.save(path)
+        return {"output": path.name, **cost._asdict()}
+
+    return make
+
+
+def report(done: list[dict[str, Any]], left: int) -> str:
+    """How many jobs are done, and what one takes on its own."""
+    text = f"{len(done)} edits are done, {left} are not"
+    if done:
+        each = {name: sum(one[name] for one in done) / len(done) for name in ("seconds", "forward")}
+        text += f"; {each['seconds']:.1f} s and {each['forward']:.0f} UNet rows each"
+    return text
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    try:
+        return run(args, lambda text: print(f"batch.py: {text}", file=sys.stderr))
+    except (ptinv.InputError, OSError) as error:
+        print(f"batch.py: {error}", file=sys.stderr)
+        return 2
+
+
+def run(args: argparse.Namespace, say: Callable[[str], None]) -> int:
+    """Does what the command line names; returns its exit code."""
+    jobs, wrong = read(args.jobs)
+    for line in wrong:
+        say(line)
+    model = ptinv.load(args.model, args.device, args.dtype)
+    groups = groups_of(jobs, model, args.output)
+    runner.run(groups, args.output, kept=lambda one: (args.output / one["output"]).is_file())
+    results = runner.results(args.output)
+    keys = [runner.key_of(item) for group in groups for item in group.items]
+    done = [results[key] for key in keys if key in results]
+    print(report(done, len(jobs) - len(done) + len(wrong)))
+    return 2 if wrong or len(done) < len(jobs) else 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    top.add_argument("jobs", type=Path, metavar="JOBS.jsonl")
+    top.add_argument("-o", "--output", type=Path, metavar="DIR", required=True)
+    for name in ("--model", "--device", "--dtype"):
+        top.add_argument(name, help="as of `ptinv edit`")
+    return top
+
+
+if __name__ == "__main__":
+    sys.exit(main())
