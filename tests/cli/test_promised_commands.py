@@ -35,7 +35,7 @@ methods
 """
 TOOLS = {
     "attention.py": "--levels --at --steps --encode-ratio --model --device --dtype --quiet",
-    "batch.py": "jobs --output --model",
+    "batch.py": "JOBS.jsonl --output --model",
     "sheet.py": "--work --methods --seed --steps --model --device --dtype",
     "evaluate.py": "judge model reconstruction edits",
     "scenes.py": "--count --seed",
