@@ -136,6 +136,11 @@ def test_letters_that_no_font_has_are_written_as_their_code_points(monkeypatch):
     spelt.cache_clear()
 
 
+@pytest.mark.parametrize("letter", ["\x07", "\n", "\x1c", "\u2029"])
+def test_what_cannot_be_printed_is_written_as_its_code_point(letter):
+    assert spelt(letter) == (f"U+{ord(letter):04X}", FONT)
+
+
 def test_a_system_s_font_writes_what_ours_lacks():
     word, font = spelt("Ж")
     if len(fonts()) == 1:

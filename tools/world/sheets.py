@@ -120,6 +120,6 @@ def spelt(text: str) -> tuple[str, FreeTypeFont]:
     """A text, and a font that has all its letters; its code points where no font has."""
     for font in fonts():
         box = bytes(font.getmask("\U0010ffff"))  # no character: what a missing one looks like
-        if all(bytes(font.getmask(letter)) != box for letter in text):
+        if text.isprintable() and all(bytes(font.getmask(letter)) != box for letter in text):
             return text, font
     return "+".join(f"U+{ord(letter):04X}" for letter in text), FONT
