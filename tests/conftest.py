@@ -87,6 +87,12 @@ def inversion(small_model, picture):
     return ptinv.invert(small_model, picture, small.PROMPT, steps=4)
 
 
+@pytest.fixture(scope="session")
+def found(small_model, inversion):
+    """The attention of the usual prompt's words over it."""
+    return ptinv.attention_maps(small_model, inversion, small.PROMPT)
+
+
 @pytest.fixture
 def here(tmp_path, monkeypatch, small_folder, picture):
     """A folder with a few files, which commands run in; the small model is the default."""

@@ -22,16 +22,6 @@ STEPS = 4
 INVERTED = 3  # of them, at the usual encode ratio
 
 
-@pytest.fixture(scope="module")
-def inversion(small_model, picture):
-    return ptinv.invert(small_model, picture, steps=STEPS)
-
-
-@pytest.fixture(scope="module")
-def found(small_model, inversion):
-    return ptinv.attention_maps(small_model, inversion, PROMPT)
-
-
 # The maps
 
 

@@ -97,7 +97,7 @@ def begin(jobs: list[Job], model: ptinv.StableDiffusion, folder: Path) -> runner
 
 
 def report(done: list[dict[str, Any]], left: int) -> str:
-    """How many jobs are done, and what one takes on its own."""
+    """Counts the jobs that are done, with the mean of what one takes on its own."""
     text = f"{len(done)} edits are done, {left} are not"
     if done:
         each = {name: sum(one[name] for one in done) / len(done) for name in ("seconds", "forward")}

@@ -15,9 +15,7 @@ from PIL import Image
 from ..core.pictures import Picture, to_rgb
 from ..core.sampling import Branches
 from ..errors import Doubt, InputError, PictureError, remark
-from ..settings import ATTENTION, EDIT, OF_AN_INVERSION, Settings
-
-from ..settings import check_names, check_prompt, names_of  # isort: skip
+from ..settings import NAMES, OF_AN_INVERSION, Settings, check_names, check_prompt
 from ..storage.inversion import Inversion, is_inversion
 from ..storage.pictures import Reading, checked, open_picture
 from .masks import check_mask, painted
@@ -27,7 +25,7 @@ from .table import METHODS, OF_SOME, PAIRED, Method, find, name_of
 # other names that `reconstruct` takes: sampling without a tuning, and a mere round trip
 SAMPLERS = {name: replace(METHODS["ddim-global"], title=name) for name in ("ddim", "vae")}
 # options that `generate` has a use for only where the picture is an edit of another
-OF_AN_EDIT = set(names_of(ATTENTION) + names_of(EDIT)) - OF_SOME - {"reweight"} | {*PAIRED}
+OF_AN_EDIT = {*NAMES} - {*OF_AN_INVERSION} - OF_SOME - {"reweight"} | {*PAIRED}
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""What a picture shows, as a text: the prompt, with what is there in the place of its new words.
+"""Reads what a picture shows: the prompt, with what is there in the place of its new words.
 
 A network that predicts noise also judges texts: the one that describes a picture predicts the noise
 in it best (Diffusion Classifier, Li et al., arXiv 2303.16203), and a word for something that isn't
@@ -93,7 +93,7 @@ def losses_of(model: StableDiffusion, z0: Tensor, seed: int) -> Callable[..., Te
 
 
 def named_in(words: list[Word], table: Table) -> dict[str, list[int]]:
-    """What a text names, with the indices of its words; one and many of a kind are together."""
+    """Things, colours and places that a text names, by their singular: their words' indices."""
     named: dict[str, list[int]] = {}
     for i, word in enumerate(words):
         if not is_stop_word(word) and word.text not in ELSE:

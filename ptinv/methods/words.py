@@ -17,17 +17,13 @@ from ..errors import Doubt, InputError, remark
 from ..settings import Settings
 from .controls import SIDE_BY_SIDE, token_gates
 
-STOP_WORDS = frozenset(
-    "a an the this that these those some and or but with without in on at by of to from for as is "
-    "are into onto over under behind before beside near next through across there it its above "
-    "below between among against along around down up off inside outside within past toward "
-    "towards my your his her our their".split()
-)
 ARTICLES = frozenset("a an the this that these those some my your his her our their its".split())
 PLACING = frozenset(  # prepositions before a place, where others join things
     "in on at by onto into over under behind before beside near through across above below between "
     "among against along around outside inside within past toward towards".split()
 )
+JOINING = set("and or but with without of to from for as is are next there it down up off".split())
+STOP_WORDS = ARTICLES | PLACING | JOINING
 SENTENCE = frozenset(",.;:!?…")  # marks that a phrase does not go on beyond
 PICTURES = frozenset(
     "photo photograph picture image painting drawing sketch portrait photos photographs pictures "

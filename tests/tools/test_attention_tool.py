@@ -22,16 +22,6 @@ GREY = Image.new("RGB", (40, 24), (120, 120, 120))
 ATTENTION = ["picture.png", PROMPT, "--steps", str(STEPS)]
 
 
-@pytest.fixture(scope="module")
-def inversion(small_model, picture):
-    return ptinv.invert(small_model, picture, steps=STEPS)
-
-
-@pytest.fixture(scope="module")
-def found(small_model, inversion):
-    return ptinv.attention_maps(small_model, inversion, PROMPT)
-
-
 @pytest.fixture
 def attention_(small_folder, capsys):
     """Runs the program on the small model, which is given unless a test names another."""

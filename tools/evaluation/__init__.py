@@ -1,1 +1,1 @@
-"""What `tools/evaluate.py` is made of: a runner, data, methods, metrics and tables."""
+"""Parts of `tools/evaluate.py`: a runner, data, methods, metrics and tables."""

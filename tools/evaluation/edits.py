@@ -19,6 +19,7 @@ from world import scenes
 from world.cells import Edit
 
 import ptinv
+from ptinv.settings import AUTO
 
 from . import metrics
 from .datasets import Case
@@ -29,7 +30,7 @@ from .variants import Variant
 
 @dataclass(frozen=True)
 class Bench:
-    """What all edits of a run are made and measured with."""
+    """Model and networks that all edits of a run are made and measured with."""
 
     model: ptinv.StableDiffusion
     judge: judges.Judge | None = None
@@ -37,7 +38,7 @@ class Bench:
     hashes: dict[str, str | None] = field(default_factory=dict)  # of the networks that measure
 
     def about(self) -> dict[str, Any]:
-        """What every result depends on, for JSON."""
+        """Hashes and precision that every result depends on, for JSON."""
         dtype = str(self.model.dtype).removeprefix("torch.")
         return {"model": self.model.digests[0], "dtype": dtype, **self.hashes}
 
@@ -67,7 +68,7 @@ def groups(bench: Bench, cases: list[Case], variants: list[Variant]) -> list[Gro
 
 
 def settings_of(bench: Bench, case: Case, variant: Variant) -> dict[str, Any]:
-    """All that an item's result depends on."""
+    """Settings of an item: all that its result depends on."""
     edit = case.about | dict(kind=case.kind, caption=case.caption, target=case.target)
     how = {"method": variant.method, "settings": variant.settings(case.caption)}
     if strengths := variant.strengths:
@@ -110,7 +111,7 @@ def measured(
 
 
 def described(seen: scenes.Content) -> str:
-    """What the judge saw, in words."""
+    """Describes what the judge saw."""
     things = " and ".join(f"{n} {colour} {kind}" for (colour, kind), n in seen.groups.items())
     return f"{things or 'nothing'} {seen.background}"
 
@@ -147,7 +148,7 @@ def result_of(
     """An edit by a method's name, from whichever of the picture's starts fits."""
     method = ptinv.METHODS[name]
     settings = method.settings(**given)
-    if method.strengths or settings.source == "auto":  # its inversion depends on what it reads
+    if method.strengths or settings.source == AUTO:  # its inversion depends on what it reads
         with Meter(model) as meter:
             result = ptinv.result(model, picture, prompt, name, **given)
             _ = result.decoded

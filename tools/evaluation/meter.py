@@ -1,4 +1,4 @@
-"""What an edit costs: seconds, and the rows that the UNet is run for, forward and backward."""
+"""Cost of an edit: seconds, and the rows that the UNet is run for, forward and backward."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ class Cost(NamedTuple):
         return Cost(*(a + b for a, b in zip(self, other, strict=True)))
 
     def minus(self, other: "Cost") -> "Cost":
-        """What was added since."""
+        """Difference to an earlier cost."""
         return Cost(*(a - b for a, b in zip(self, other, strict=True)))
 
 

@@ -1,4 +1,4 @@
-"""How good an edit is: fidelity over a region, agreement of masks, and what a judge sees."""
+"""Measures of an edit: fidelity over a region, agreement of masks, and what a judge sees."""
 
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ def pixels(picture: Image.Image) -> Tensor:
 
 
 def region(mask: Image.Image) -> Tensor:
-    """Where a mask picture is white, (H, W) booleans."""
+    """Pixels where a mask picture is white, (H, W) booleans."""
     return torch.from_numpy(np.asarray(mask.convert("L")) > 127)
 
 
