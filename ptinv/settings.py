@@ -19,7 +19,7 @@ Start = Literal["target", "null", "source"]
 Sampler = Literal["ddim", "ancestral"]
 Measure = Literal["map", "object"]
 Align = Literal["auto", "replace", "refine"]
-Norm = Literal["l0", "l1"]
+Norm = Literal["l0", "l1", "code-l0", "code-l1"]
 Gate = float | tuple[float, float]  # a share of the steps from the first on, or from where to where
 WordGates = Gate | Mapping[str, Gate]  # by word of the prompt; DEFAULT for all others
 DEFAULT = "default"
@@ -180,7 +180,7 @@ class Settings:
         "as many in both texts, or as far as the texts agree (default: auto, one by one where it "
         "can be)")
     proximal: Norm = _field("l0", Norm, EDIT,
-        "npi-prox: keep strong guidance as it is, or lessen it by the limit")
+        "npi-prox: keep strong guidance as it is, or lessen it by the limit; as the code has both")
     proximal_quantile: float = _field(0.5, (0, 1), EDIT,
         "npi-prox: the share of guidance that is dropped")
     paste_back: bool = _field(False, _check_switch, EDIT,

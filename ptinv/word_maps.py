@@ -23,8 +23,8 @@ from .methods.words import Word, positions_of, read, warn_of_words
 from .settings import check_prompt
 from .storage.inversion import Inversion
 
-METHOD = "ddim-global"  # inverts a picture without a prompt, and tunes nothing
 Steps = Sequence[int]  # those to average over, as counted in `AttentionMaps`
+METHOD = "ddim-global"  # inverts a picture without a prompt, and tunes nothing
 
 
 @dataclass(frozen=True, eq=False, repr=False)

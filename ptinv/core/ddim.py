@@ -36,6 +36,7 @@ def timesteps(steps: int) -> list[int]:
 
     "Leading" spacing with an offset of one, as Stable Diffusion v1 is sampled: the noisiest is
     (steps - 1)·⌊1000 / steps⌋ + 1, well below 1000 where that division leaves much (667 for 334).
+    With an offset of 0, as peers often have it, the first step of an inversion goes nowhere.
     Raises ValueError unless 1 ≤ steps ≤ 500: with more, the stride is 1 and half of it is lost.
     """
     if not 1 <= steps <= TRAIN_STEPS // 2:
@@ -64,8 +65,9 @@ class Timestep(NamedTuple):
 def schedule(steps: int, encode_ratio: float = 1.0) -> list[Timestep]:
     """The timesteps of a trajectory, clean end first: forwards to invert, reversed to sample.
 
-    `encode_ratio` keeps the cleaner T' = round(encode_ratio · steps) of the `steps` timesteps. The
-    ᾱ before the first is ᾱ_0, not 1 (`set_alpha_to_one = False` in Stable Diffusion's scheduler).
+    `encode_ratio` keeps the cleaner T' = round(encode_ratio · steps) of the timesteps (peers cut
+    off, and make 37 of 0.75 · 50, not 38). The ᾱ before the first is ᾱ_0, not 1 (`set_alpha_to_one
+    = False` in Stable Diffusion's scheduler).
     Raises ValueError unless `encode_ratio` is from 0 (no timestep at all) to 1.
     """
     if not 0 <= encode_ratio <= 1:

@@ -116,7 +116,7 @@ def tune(
     from ∅, beside a text of the picture. trajectory: (T'+1, b, c, h, w); schedule: noisiest first;
     start, other: (b or 1, 77, d). inner_steps: N. lr: β. guidance: ω, of all steps or by step.
     Null-Text Inversion's, with i steps done: β is times 1 - i·lr_decay, and a step ends once all
-    losses are below stop_below·(1 + 2i). Raises FloatingPointError if the numbers are not finite.
+    losses are below stop_below·(1 + 2i), at 10⁻⁵ as in its code. Raises FloatingPointError on NaN.
     """
     z = trajectory[-1]  # z̄_T' = z*_T'
     other, c = other.expand(len(z), -1, -1), start.expand(len(z), -1, -1)

@@ -47,7 +47,7 @@ def fixed_masks(edit: Edit) -> dict[str, Tensor]:
 
 def mask_at(edit: Edit, fixed: dict[str, Tensor], store: AttentionStore, k: int) -> Tensor | None:
     """The mask after step k, from the fixed masks and the attention recorded so far. None where
-    nothing masks the edit, and for as long as too few steps are recorded: a fifth of them."""
+    nothing masks the edit, and on the first fifth of the steps, rounded (the original cuts off)."""
     settings, steps, masks = edit.settings, len(edit.schedule), fixed
     if not edit.is_masked:
         return None
@@ -192,8 +192,5 @@ def paste_back(original: Image.Image, edited: Image.Image, mask: Tensor) -> Imag
 
 def over(picture: Image.Image, mask: Tensor) -> Image.Image:
     """An RGB picture dimmed where the mask (1, 1, h, w) is 0, reddened where it is 1."""
-    share = spread(mask, picture.size)[..., None].numpy()
-    pixels = np.asarray(picture, np.float32)
-    red = np.array([230.0, 40.0, 40.0], np.float32)
-    shown = 0.45 * pixels * (1 - share) + (0.65 * pixels + 0.35 * red) * share
-    return Image.fromarray(shown.round().astype(np.uint8))
+    red = Image.blend(picture, Image.new("RGB", picture.size, (230, 40, 40)), 0.35)
+    return paste_back(picture.point(lambda level: 0.45 * level), red, mask)

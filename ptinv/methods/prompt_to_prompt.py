@@ -112,7 +112,7 @@ def needleman_wunsch(source: Sequence[int], target: Sequence[int]) -> list[int]:
 
 def alignment(tokenizer: Tokenizer, source: str, target: str, align: Align = "auto") -> Tensor:
     """(source 77, target 77), the matrix for two prompts. "auto" replaces where both have as many
-    words, else it refines. Raises as `replacement`."""
+    words, else it refines; the original has its user choose. Raises as `replacement`."""
     old, new = (read(tokenizer, text) for text in (source, target))
     if align == "replace" or (align == "auto" and word_count(old) == word_count(new)):
         return replacement(old, new)

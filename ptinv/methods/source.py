@@ -15,6 +15,7 @@ One word changes at a time, since a new one spoils its neighbours: for the pictu
 A place is told near pure noise alone: nearer to the picture the network sees it without a word.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -128,13 +129,10 @@ def swaps(
 
 def rewritten(text: str, words: list[Word], put: dict[int, str]) -> str:
     """A text with words exchanged by index, or left out, and "a" and "an" as what follows wants."""
-    new = [put.get(i, text[word.start : word.end]) for i, word in enumerate(words)]
-    for i, (this, follows) in enumerate(zip(new, new[1:], strict=False)):
-        if this in ("a", "an") and follows:
-            new[i] = "an" if follows[0].lower() in "aeiou" else "a"
-    ends, starts = [0, *(w.end for w in words)], [*(w.start for w in words), len(text)]
-    gaps = [text[end:start] for end, start in zip(ends, starts, strict=True)]
-    return " ".join("".join(x + y for x, y in zip(gaps, [*new, ""], strict=True)).split())
+    for i in sorted(put, reverse=True):
+        text = text[: words[i].start] + put[i] + text[words[i].end :]
+    an = re.compile(r"\ban? (?=(\w))")
+    return an.sub(lambda m: "an " if m[1] in "aeiouAEIOU" else "a ", " ".join(text.split()))
 
 
 def singular(word: str, table: Table) -> str:

@@ -8,7 +8,8 @@ after each step returns to z*_0, whatever guides it, but for rounding, which gro
 
     edit-friendly DDPM inversion (arXiv 2304.06140)   the trajectory is noised with independent
         noises and the step is the mean of the ancestral one; r_k = σ_k z_k is the noise map, and
-        sampling for the target prompt adds it to its own means
+        sampling for the target prompt adds it to its own means; the last one is kept, where
+        the authors' code sets it to 0 and so misses the picture
     Direct (PnP) inversion (arXiv 2310.01506)         the trajectory is DDIM's and the step DDIM's;
         r_k is added on the source branch alone
 

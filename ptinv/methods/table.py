@@ -15,19 +15,6 @@
 Methods with a source_condition need a text of the picture: the source's branch returns to the
 picture, and the target's shares its attention. A method needs no name:
 `edit(…, method=replace(METHODS["pti"], after=…))` runs any combination.
-
-Two rules that hold an edit near the picture are more than a cell:
-
-ILVR (Choi et al., arXiv 2108.02938) takes the low frequencies of the picture. Proximal guidance
-(Han et al., arXiv 2306.05414) drops the small part of ω (ε_c - ε_∅), which belongs to no edit, by a
-proximal operator whose threshold λ is a quantile of the absolute values:
-
-    l0   what reaches λ stays as it is         (hard thresholding)
-    l1   and comes λ closer to 0               (soft thresholding)
-
-In the authors' code "l0" is soft as well; here the operators are the paper's. Each row of a batch
-has its own λ, where the code takes one over source and target together: half of those differences
-are 0 in negative-prompt inversion, so that its quantile of 0.75 is the target's 0.5.
 """
 
 from collections.abc import Callable
@@ -47,6 +34,7 @@ from . import stages
 from .controls import SIDE_BY_SIDE
 from .edit import Edit
 from .prompt_to_prompt import shared_attention
+from .proximal import proximal, pull_back
 from .stages import Stage
 
 
@@ -124,42 +112,12 @@ class Method:
         return settings
 
 
-CLEAN = 400  # the timestep below which latents are pulled to the trajectory
-
-
 def low_pass(z: Tensor, width: int) -> Tensor:
-    """ILVR's φ: (b, c, h, w) brought down by `width` and up again, bicubic and antialiased."""
+    """The φ of ILVR (Choi et al., arXiv 2108.02938): (b, c, h, w) brought down by `width` and up
+    again, bicubic and antialiased. It is linear: z - φ(z) + φ(y), its eq. 8, is z + φ(y - z)."""
     height, breadth = (max(1, round(side / width)) for side in z.shape[-2:])
     small = F.interpolate(z, size=(height, breadth), mode="bicubic", antialias=True)
     return F.interpolate(small, size=z.shape[-2:], mode="bicubic", antialias=True)
-
-
-def limit(difference: Tensor, quantile: float) -> Tensor:
-    """λ of each row: (b, c, h, w) -> (b, 1, 1, 1)."""
-    return difference.abs().flatten(1).float().quantile(quantile, dim=1)[:, None, None, None]
-
-
-def proximal(difference: Tensor, settings: Settings) -> Tensor:
-    """The part of ε_c - ε_∅, (b, c, h, w), that the operator leaves; all of it at "l0" and 0."""
-    size, least = difference.abs(), limit(difference, settings.proximal_quantile)
-    if settings.proximal == "l1":
-        return difference.sign() * (size - least).clamp(min=0)
-    return torch.where(size >= least, difference, 0.0)
-
-
-def proximal_guide(settings: Settings) -> sampling.Guide:
-    """Eq. 5 with the part of the difference that the operator leaves."""
-    return lambda null, cond, w: ddim.guide(null, null + proximal(cond - null, settings), w)
-
-
-def pull_back(e: Edit, step: Step) -> Tensor:
-    """The paper's inversion guidance: below timestep 400 the numbers of the latent whose difference
-    is not above λ are z*_{k-1}'s (the code's rate of 1)."""
-    if step.timestep.t >= CLEAN:
-        return step.z
-    difference = step.eps_cond - step.eps_null
-    edited = difference.abs() > limit(difference, e.settings.proximal_quantile)
-    return torch.where(edited, step.z, e.pivot(step))
 
 
 EVERYWHERE = {"mask_from": None}
@@ -217,11 +175,7 @@ METHODS = {
     "ilvr": Method(
         "ILVR: sample with c*, low frequencies taken from the noised picture after each step",
         trajectory=stages.NOISED_EACH,
-        after=lambda e, step: (  # its eq. 8; everything coarser than φ comes from the picture
-            step.z
-            - low_pass(step.z, e.settings.low_pass)
-            + low_pass(e.pivot(step), e.settings.low_pass)
-        ),
+        after=lambda e, step: step.z + low_pass(e.pivot(step) - step.z, e.settings.low_pass),
         reads=("negative", "low_pass"),
         defaults=EVERYWHERE | {"encode_ratio": 1.0, "sampler": "ancestral"},
     ),
@@ -257,7 +211,7 @@ METHODS = {
         "proximal negative-prompt inversion: guidance only where it is strong",
         condition=lambda e: constant(e.source, e.target),
         source_condition=lambda e: constant(e.source, e.source),
-        guide=lambda e: proximal_guide(e.settings),
+        guide=lambda e: lambda null, cond, w: null + w * proximal(cond - null, e.settings),
         after=pull_back,
         reads=("proximal", "proximal_quantile"),
         defaults=PIVOT,

@@ -132,5 +132,5 @@ def test_nothing_is_pasted_under_a_full_mask_and_everything_under_an_empty_one()
 def test_a_mask_over_a_picture_reddens_what_it_covers_and_dims_the_rest():
     grey = Image.new("RGB", (64, 48), (100, 100, 100))
     shown = np.asarray(masks.over(grey, corner_mask()))
-    assert shown[0, 0].tolist() == [146, 79, 79]  # 65 and 35 % of (230, 40, 40)
+    assert shown[0, 0].tolist() == [145, 79, 79]  # 65 and 35 % of (230, 40, 40)
     assert shown[-1, -1].tolist() == [45, 45, 45]

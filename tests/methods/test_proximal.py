@@ -8,7 +8,8 @@ from tensors import normal
 
 from ptinv.core import ddim
 from ptinv.core.sampling import Step
-from ptinv.methods.table import limit, proximal, proximal_guide, pull_back
+from ptinv.methods.proximal import limit, proximal, pull_back
+from ptinv.methods.table import METHODS
 from ptinv.settings import Settings
 
 SCHEDULE = ddim.schedule(10)
@@ -22,7 +23,7 @@ DIFFERENCE = normal(2, 4, 6, 10) * torch.tensor([1.0, 3.0])[:, None, None, None]
 
 
 def test_the_limit_is_a_quantile_of_each_row_by_itself():
-    found = limit(DIFFERENCE, 0.75)
+    found = limit(DIFFERENCE, operator(0.75))
     assert found.shape == (2, 1, 1, 1)
     for row, one in zip(DIFFERENCE, found, strict=True):
         assert (row.abs() < one).float().mean() == pytest.approx(0.75, abs=0.01)
@@ -30,7 +31,7 @@ def test_the_limit_is_a_quantile_of_each_row_by_itself():
 
 @pytest.mark.parametrize("norm", ["l0", "l1"])
 def test_differences_below_the_limit_are_dropped_and_the_rest_kept_or_shrunk(norm):
-    kept, at = proximal(DIFFERENCE, operator(0.75, norm)), limit(DIFFERENCE, 0.75)
+    kept, at = proximal(DIFFERENCE, operator(0.75, norm)), limit(DIFFERENCE, operator(0.75))
     above = DIFFERENCE.abs() > at
     assert not kept[~above].any()
     shrunk = DIFFERENCE.abs() - (at if norm == "l1" else 0)
@@ -42,7 +43,7 @@ def test_differences_below_the_limit_are_dropped_and_the_rest_kept_or_shrunk(nor
 def test_each_operator_is_the_minimiser_that_its_name_stands_for(norm):
     """argmin_x ½ (x - d)² + penalty, by search over a grid; for l0 the penalty is ½ λ² [x ≠ 0]."""
     d = torch.tensor([-2.0, -0.7, -0.2, 0.0, 0.4, 0.9, 1.6]).view(1, 1, 1, -1)
-    at = limit(d, 0.5)
+    at = limit(d, operator(0.5))
     grid = torch.arange(-3, 3, 0.001)
     x = torch.cat([grid, torch.zeros(1)])[:, None]
     penalty = at.flatten() * x.abs() if norm == "l1" else 0.5 * at.flatten() ** 2 * (x != 0)
@@ -54,16 +55,53 @@ def test_each_operator_is_the_minimiser_that_its_name_stands_for(norm):
     )
 
 
+def guided(settings, null, cond):
+    return METHODS["npi-prox"].guide(SimpleNamespace(settings=settings))(null, cond, 7.5)
+
+
 def test_proximal_guidance_with_nothing_dropped_is_eq_5():
     null, cond = normal(2, 4, 6, 10, seed=1), normal(2, 4, 6, 10, seed=2)
-    plain = ddim.guide(null, cond, 7.5)
-    torch.testing.assert_close(proximal_guide(operator(0.0))(null, cond, 7.5), plain)
-    torch.testing.assert_close(proximal_guide(operator(1.0, "l1"))(null, cond, 7.5), null)
+    torch.testing.assert_close(guided(operator(0.0), null, cond), ddim.guide(null, cond, 7.5))
+    for norm in ("l1", "code-l0", "code-l1"):
+        torch.testing.assert_close(guided(operator(1.0, norm), null, cond), null)
+
+
+def code(d, quantile, twice):
+    """The authors' operator as their loop is written: clamped numbers are taken away, then, for
+    what they name l1, the limit once more by sign."""
+    least = d.abs().quantile(quantile)
+    left = d - d.clamp(-least, least)
+    if twice:
+        left = torch.where(left > 0, left - least, left)
+        left = torch.where(left < 0, left + least, left)
+    return left, least
+
+
+@pytest.mark.parametrize("norm", ["code-l0", "code-l1"])
+def test_the_codes_operators_take_one_limit_over_the_batch_and_shrink(norm):
+    left, least = code(DIFFERENCE, 0.6, twice=norm == "code-l1")
+    assert limit(DIFFERENCE, operator(0.6, norm)) == least
+    torch.testing.assert_close(proximal(DIFFERENCE, operator(0.6, norm)), left)
 
 
 def at(timestep, z, null, cond):
     """A step that ended in z."""
     return Step(timestep, z, z, null, cond, cond)
+
+
+@pytest.mark.parametrize("norm, times", [("code-l0", 2), ("code-l1", 3)])
+def test_the_codes_trajectory_is_kept_but_a_cell_around_what_is_above_the_limit(norm, times):
+    d = torch.zeros(2, 4, 6, 10)
+    d[1, 2, 3, 4], d[1, 2, 0, 0], d[1, 0, 5, 9] = times + 0.1, times - 0.1, -times - 0.1
+    d[0] = torch.cat([torch.ones(121), torch.zeros(119)]).view(4, 6, 10)  # so that λ is 1
+    d[1][d[1] == 0] = 0.5
+    trajectory, z = normal(11, 1, 4, 6, 10), normal(2, 4, 6, 10, seed=3)
+    edit = SimpleNamespace(settings=operator(0.75, norm), pivot=lambda step: trajectory[0])
+    assert limit(d, edit.settings) == 1
+    kept = pull_back(edit, at(SCHEDULE[0], z, torch.zeros_like(d), d)) == z
+    wanted = torch.zeros(2, 4, 6, 10, dtype=torch.bool)
+    wanted[1, 2, 2:5, 3:6] = wanted[1, 0, 4:6, 8:10] = True
+    assert torch.equal(kept, wanted)
 
 
 def test_late_in_sampling_numbers_that_are_not_guided_come_from_the_trajectory():
@@ -78,7 +116,7 @@ def test_late_in_sampling_numbers_that_are_not_guided_come_from_the_trajectory()
         if timestep.t >= 400:
             assert torch.equal(out, z)
             continue
-        edited = DIFFERENCE.abs() > limit(DIFFERENCE, 0.75)
+        edited = DIFFERENCE.abs() > limit(DIFFERENCE, operator(0.75))
         pivot = pivot.expand_as(z)
         assert torch.equal(out[edited], z[edited]) and torch.equal(out[~edited], pivot[~edited])
     unguided = pull_back(edit, at(SCHEDULE[0], z, null, null))
