@@ -20,7 +20,8 @@ import torch
 from evaluation.embedded import table
 from PIL import Image
 from PIL.ImageOps import contain
-from world.cells import Cell, Edit, Way, cells_of, edit_of
+from world.cells import Cell, Way, cells_of
+from world.edits import Edit, edit_of
 from world.edits import edits as benchmark
 from world.scenes import Scene
 from world.sheets import Row, Tile, draw_sheet

@@ -5,6 +5,7 @@ from itertools import islice
 import pytest
 from world import cells
 from world.cells import Way
+from world.edits import edit_of
 from world.edits import edits as benchmark
 
 import ptinv
@@ -28,7 +29,7 @@ WAYS = [
 
 @pytest.fixture(scope="module")
 def edits():
-    return [cells.edit_of(*edit) for edit in islice(benchmark("test", 0), 2)]
+    return [edit_of(*edit) for edit in islice(benchmark("test", 0), 2)]
 
 
 @pytest.fixture

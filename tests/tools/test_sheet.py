@@ -8,8 +8,8 @@ import pytest
 import sheet
 from PIL import Image
 from world import scenes
-from world.cells import Cell, Edit, Way, edit_of
-from world.edits import EDITS
+from world.cells import Cell, Way
+from world.edits import EDITS, Edit, edit_of
 from world.edits import edits as benchmark
 
 from ptinv.errors import InputError

@@ -1,4 +1,7 @@
-"""Pictures to edit: drawn scenes, whose true edits are known, or a folder that scenes.py wrote."""
+"""Pictures to edit: drawn scenes, whose true edits are known, or a folder that scenes.py wrote.
+
+`published.py` has those of published benchmarks.
+"""
 
 import json
 from collections.abc import Callable, Collection
@@ -9,7 +12,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 from world import edits as scenes_edits
-from world.cells import Edit, edit_of
+from world.edits import Edit, edit_of
 from world.scenes import Scene, caption
 
 import ptinv
@@ -22,8 +25,8 @@ class Case(NamedTuple):
 
     about: dict[str, Any]  # which one it is, for JSON
     kind: str
-    caption: str  # of the picture
-    target: str  # the prompt
+    caption: str | None  # of the picture
+    target: str | None  # the prompt
     open: Callable[[], Edit]
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 from world import judge as judges
 from world import scenes
-from world.cells import Edit
+from world.edits import Edit
 
 import ptinv
 from ptinv.settings import AUTO

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 from tqdm import tqdm
-from world.edits import edit_mask
-from world.scenes import Scene, caption, draw
+from world.edits import Edit
 
 import ptinv
 from ptinv.methods.stages import Stage
@@ -23,23 +22,6 @@ from ptinv.methods.table import find
 from ptinv.settings import Settings, of_an_inversion
 from ptinv.storage.pictures import open_picture, read_text, save_picture
 from ptinv.storage.provenance import fingerprint, model_hash
-
-
-class Edit(NamedTuple):
-    """A picture with the edit that is wanted and its true result."""
-
-    kind: str  # one of `edits.EDITS`
-    caption: str  # of the picture
-    target: str  # the prompt
-    picture: Image.Image
-    truth: Image.Image
-    mask: Image.Image  # white where the two may differ
-
-
-def edit_of(kind: str, scene: Scene, edited: Scene) -> Edit:
-    """The edit that makes one scene another."""
-    pictures = draw(scene), draw(edited), edit_mask(scene, edited)
-    return Edit(kind, caption(scene), caption(edited), *pictures)
 
 
 @dataclass(frozen=True)

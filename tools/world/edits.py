@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageFilter
@@ -64,6 +65,23 @@ def edit_mask(scene: Scene, edited: Scene, side: int = SIDE) -> Image.Image:
             mask |= shadow(thing, scene, side) > 0
     grow = 2 * max(1, round(2 * side / 128)) + 1
     return Image.fromarray(mask.astype(np.uint8) * 255).filter(ImageFilter.MaxFilter(grow))
+
+
+class Edit(NamedTuple):
+    """A picture with the edit that is wanted and, for a scene, its true result."""
+
+    kind: str
+    caption: str | None  # of the picture
+    target: str | None  # the prompt
+    picture: Image.Image
+    truth: Image.Image | None
+    mask: Image.Image | None  # white where the edit may differ
+
+
+def edit_of(kind: str, scene: Scene, edited: Scene) -> Edit:
+    """The edit that makes one scene another."""
+    pictures = draw(scene), draw(edited), edit_mask(scene, edited)
+    return Edit(kind, caption(scene), caption(edited), *pictures)
 
 
 def random_edit(kind: str, split: str, seed: int, index: int) -> tuple[Scene, Scene]:
