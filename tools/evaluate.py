@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from evaluation import datasets, edits, embedded, runner, tables
+from evaluation.networks import Networks
 from evaluation.variants import VARIANTS, parse
 from world import judge as judges
 
@@ -24,6 +25,7 @@ import ptinv
 from ptinv.storage.pictures import open_picture
 
 RUNS = Path("runs")
+NETWORKS = ("inception", "clip", "dino", "lpips")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -82,10 +84,11 @@ def run_report(args: argparse.Namespace) -> None:
 def bench(args: argparse.Namespace) -> edits.Bench:
     """The model and the networks that measure."""
     judge = judges.WEIGHTS if judges.WEIGHTS.is_file() else None
-    named = {"judge": judge, "perceptual": args.perceptual}
-    networks = {name: path and judges.load(path) for name, path in named.items()}
-    hashes = {name: path and edits.sha256(path) for name, path in named.items()}
-    return edits.Bench(load(args), **networks, hashes=hashes)
+    own = {"judge": judge, "perceptual": args.perceptual}
+    judging = {name: path and judges.load(path) for name, path in own.items()}
+    networks = Networks(**{name: getattr(args, name) for name in NETWORKS})
+    hashes = {name: path and edits.sha256(path) for name, path in own.items()}
+    return edits.Bench(load(args), **judging, networks=networks, hashes=hashes | networks.hashes())
 
 
 def load(args: argparse.Namespace) -> ptinv.StableDiffusion:
@@ -154,6 +157,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--also", action="append", default=[], help=f"besides those, {row}")
     one.add_argument("--than", default="pti", help="the row that all differ from (default pti)")
     one.add_argument("--perceptual", type=Path, metavar="FILE", help="a perceptual network")
+    for name in NETWORKS:
+        about = f"its file or folder, as tools/evaluation/networks.py says (default: no {name})"
+        one.add_argument(f"--{name}", type=Path, metavar="PATH", help=about)
     one.add_argument("--out", type=Path, default=RUNS / "edits", help="(default runs/edits)")
 
     one = command("report", run_report, "the tables of a folder's finished edits", model=False)

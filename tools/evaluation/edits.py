@@ -24,6 +24,7 @@ from ptinv.settings import AUTO
 from . import metrics
 from .datasets import Case
 from .meter import Cost, Meter
+from .networks import Networks
 from .runner import Group
 from .variants import Variant
 
@@ -35,7 +36,8 @@ class Bench:
     model: ptinv.StableDiffusion
     judge: judges.Judge | None = None
     perceptual: judges.Judge | None = None
-    hashes: dict[str, str | None] = field(default_factory=dict)  # of the networks that measure
+    networks: Networks = Networks()
+    hashes: dict[str, str | None] = field(default_factory=dict)  # of all that measure
 
     def about(self) -> dict[str, Any]:
         """Hashes and precision that every result depends on, for JSON."""
@@ -70,7 +72,7 @@ def groups(bench: Bench, cases: list[Case], variants: list[Variant]) -> list[Gro
 def settings_of(bench: Bench, case: Case, variant: Variant) -> dict[str, Any]:
     """Settings of an item: all that its result depends on."""
     edit = case.about | dict(kind=case.kind, caption=case.caption, target=case.target)
-    how = {"method": variant.method, "settings": variant.settings(case.caption)}
+    how = {"method": variant.method, "settings": variant.settings(case.caption or "")}
     if strengths := variant.strengths:
         how["strengths"] = strengths
     return bench.about() | edit | how
@@ -86,6 +88,26 @@ def measured(
 ) -> dict[str, Any]:
     """The figures of an edit; None for what was not measured."""
     made = make(bench.model, edit, variant, starts)
+    figures = bench.networks.figures(made.picture, edit.picture, edit.target, edit.mask)
+    figures |= {"row": variant.label, **made.cost._asdict()}
+    if edit.mask:
+        figures |= beside_the_picture(made, edit, metrics.region(edit.mask))
+    if edit.truth:
+        figures |= beside_the_truth(bench, made, edit)
+    return figures
+
+
+def beside_the_picture(made: Made, edit: Edit, inside: Tensor) -> dict[str, Any]:
+    """The fidelity outside the mask, and the agreement of the edit's own mask with it."""
+    return {
+        "psnr_outside": metrics.psnr(made.picture, edit.picture, ~inside),
+        "ssim_outside": metrics.ssim(made.picture, edit.picture, ~inside),
+        "iou": None if made.mask is None else metrics.overlap(made.mask[-1, 0], inside),
+    }
+
+
+def beside_the_truth(bench: Bench, made: Made, edit: Edit) -> dict[str, Any]:
+    """The figures that only a scene's edit has."""
     inside = metrics.region(edit.mask)
     figures: dict[str, Any] = dict.fromkeys(("right", "success", "preservation", "seen"))
     if bench.judge:
@@ -96,17 +118,11 @@ def measured(
     if bench.perceptual:
         both = [made.picture], [edit.truth]
         distance = float(judges.perceptual_distance(bench.perceptual, *both)[0])
-    mask = made.mask
     return figures | {
-        "row": variant.label,
         "psnr": metrics.psnr(made.picture, edit.truth),
         "psnr_inside": metrics.psnr(made.picture, edit.truth, inside),
-        "psnr_outside": metrics.psnr(made.picture, edit.picture, ~inside),
         "ssim_inside": metrics.ssim(made.picture, edit.truth, inside),
-        "ssim_outside": metrics.ssim(made.picture, edit.picture, ~inside),
         "perceptual": distance,
-        "iou": None if mask is None else metrics.overlap(mask[-1, 0], inside),
-        **made.cost._asdict(),
     }
 
 

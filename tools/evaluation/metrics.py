@@ -76,6 +76,28 @@ def overlap(mask: Tensor, truth: Tensor) -> float:
     return float((wide & truth).sum() / (wide | truth).sum())
 
 
+def csfid(features: Tensor, classes: list[int], means: dict[int, Tensor]) -> float:
+    """CSFID as the field computes it, FlexIT's "simplified" one: the mean over the target classes
+    of ‖mean of its edits - mean of the class‖², without covariances. features: (n, d) of the edits;
+    classes: of each, the target's; means: (d,) of real pictures by class."""
+    of = torch.tensor(classes)
+    found = [(features[of == c].mean(0) - means[c]).square().sum() for c in dict.fromkeys(classes)]
+    return float(torch.stack(found).mean())
+
+
+def frechet(a: Tensor, b: Tensor) -> float:
+    """The Fréchet distance between the Gaussians of two sets of features, (n, d) and (m, d):
+    ‖μ_a - μ_b‖² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½), the FID (Heusel et al., arXiv 1706.08500)."""
+    a, b = a.double(), b.double()
+    cov_a, cov_b = torch.cov(a.T), torch.cov(b.T)
+    values, vectors = torch.linalg.eigh(cov_a)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    # Σ_a Σ_b has the eigenvalues of the symmetric Σ_a^½ Σ_b Σ_a^½
+    cross = torch.linalg.eigvalsh(root @ cov_b @ root).clamp(min=0).sqrt().sum()
+    apart = (a.mean(0) - b.mean(0)).square().sum()
+    return float(apart + cov_a.trace() + cov_b.trace() - 2 * cross)
+
+
 class Verdict(NamedTuple):
     """What a judge finds of an edit; both together are that it shows the target, and no more."""
 

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+
+from .metrics import frechet
+from .networks import unpacked
 
 DRAWS = 10_000
 Values = dict[Any, float]  # by item, so that rows can be paired
@@ -64,6 +68,10 @@ COLUMNS = (
     Column("ssim_inside", "SSIM to the truth inside", 3),
     Column("ssim_outside", "SSIM to the picture outside", 3),
     Column("perceptual", "perceptual distance", 4),
+    Column("lpips", "LPIPS to the picture", 3),
+    Column("structure", "structure distance, ×10³", 1, 1000.0),
+    Column("clip", "CLIP score", 1),
+    Column("clip_edited", "CLIP score within the mask", 1),
     Column("iou", "mask IoU", 3),
     Column("forward", "UNet rows forward", 0),
     Column("backward", "backward", 0),
@@ -114,7 +122,21 @@ def report(rows: Rows, than: str) -> str:
     parts.append(_all_columns(rows, "mean [95 % interval]", {}))
     if than in rows:
         parts.append(_all_columns(others, f"difference to {than}", {than: rows[than]}))
+    if any("features" in item.result for row in rows.values() for item in row):
+        parts.append(markdown("of all edits", ["Fréchet distance to the pictures"], _sets(rows)))
     return "\n\n".join(parts)
+
+
+def _sets(rows: Rows) -> dict[str, list[str]]:
+    """The figures that are no mean over edits, of the rows that have features."""
+    cells = {}
+    for label, row in rows.items():
+        both = [
+            torch.stack([unpacked(item.result[name]) for item in row])
+            for name in ("features", "features_before")
+        ]
+        cells[label] = [f"{frechet(*both):.2f}" if len(row) > 1 else "–"]
+    return cells
 
 
 def _by_kind(rows: Rows, column: Column, than: str) -> str:
