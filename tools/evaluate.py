@@ -2,6 +2,8 @@
 
     python tools/evaluate.py edits --count 15         # are edits right? 15 held-out ones a kind
     python tools/evaluate.py report runs/edits        # the tables of whatever is finished
+    python tools/evaluate.py table2 --data coco --images val2017 --annotations captions_val2017.json
+                                                      # the paper's; table1, table3, fig3 … 7; pie
     python tools/evaluate.py judge                    # is the judge right about held-out scenes?
     python tools/evaluate.py model                    # does the model make what captions name?
     python tools/evaluate.py reconstruction SCENES    # fidelity of inversions; SCENES: scenes.py's
@@ -16,7 +18,18 @@ import sys
 from pathlib import Path
 
 import torch
-from evaluation import datasets, edits, embedded, runner, tables
+from evaluation import (
+    datasets,
+    edits,
+    embedded,
+    experiments,
+    figures,
+    paper,
+    plots,
+    published,
+    runner,
+    tables,
+)
 from evaluation.networks import Networks
 from evaluation.variants import VARIANTS, parse
 from world import judge as judges
@@ -25,6 +38,17 @@ import ptinv
 from ptinv.storage.pictures import open_picture
 
 RUNS = Path("runs")
+EXPERIMENTS = {
+    "table1": "Table 1: DDIM's reconstructions by both ω",
+    "table2": "Table 2: reconstructions by method",
+    "table3": "Table 3: NTI and PTI by N and β",
+    "fig3": "Fig. 3: reconstructions side by side",
+    "fig4": "Fig. 4: fidelity against success by the mask's threshold",
+    "fig5": "Fig. 5: edits side by side",
+    "fig6": "Fig. 6: fidelity against success by η and β",
+    "fig7": "Fig. 7: every thing of a kind",
+}
+EDITS = "edits, of scenes of each kind (default 2; others: all)"
 NETWORKS = ("inception", "clip", "dino", "lpips")
 
 
@@ -50,19 +74,39 @@ def run_edits(args: argparse.Namespace) -> None:
     else:
         cases = datasets.drawn(args.split, args.seed, args.count or 15, kinds)
     groups = edits.groups(bench(args), cases, variants)
-    runner.run(groups, args.out)
-    results = runner.results(args.out)
-    rows: tables.Rows = {variant.label: [] for variant in variants}
-    for case, group in zip(cases, groups, strict=True):
-        for variant, settings in zip(variants, group.items, strict=True):
-            if result := results.get(runner.key_of(settings)):
-                rows[variant.label].append(tables.Item(case.about["index"], case.kind, result))
-    missing = len(cases) * len(variants) - sum(map(len, rows.values()))
-    if missing:
-        print(f"evaluate.py: {missing} edits are not made yet, or failed", file=sys.stderr)
-        return
-    print(tables.report(rows, args.than))
-    tables.write_csv(args.out / "table.csv", rows, args.than)
+    if rows := experiments.made(groups, cases, [variant.label for variant in variants], args.out):
+        print(tables.report(rows, args.than))
+        tables.write_csv(args.out / "table.csv", rows, args.than)
+        if args.plot:
+            drawn = figures.tradeoff(rows)
+            plots.draw(args.plot, drawn, *figures.axes(None))
+
+
+def run_table(args: argparse.Namespace) -> None:
+    """Makes one of the paper's tables, or its Fig. 3."""
+    if args.data == "scenes":
+        cases = datasets.captioned(args.count or 8, args.seed)
+    else:
+        cases = published.load(args.data, args.images, args.annotations, args.count, args.seed)
+    if args.command in paper.TABLES:
+        experiments.table(args.command, load(args), cases, args.out)
+    else:
+        args.out.mkdir(parents=True, exist_ok=True)
+        experiments.reconstructions(load(args), cases, args.out)
+
+
+def run_figure(args: argparse.Namespace) -> None:
+    """Makes one of the paper's figures of edits, or runs PIE-Bench."""
+    if args.command == "pie":
+        cases = published.pie(args.images, args.annotations, args.count)
+        return experiments.pie_bench(bench(args), cases, args.out)
+    if args.data == "scenes":
+        kinds = (figures.CURVES | figures.SHEETS)[args.command].kinds or datasets.KINDS
+        cases = datasets.drawn("test", args.seed, args.count or 2, kinds)
+    else:
+        cases = published.load(args.data, args.images, args.annotations, args.count, args.seed)
+    args.out.mkdir(parents=True, exist_ok=True)
+    experiments.figure(args.command, bench(args), cases, args.out, args.class_means)
 
 
 def run_report(args: argparse.Namespace) -> None:
@@ -131,6 +175,14 @@ def whole(low: int, high: int):
     return number
 
 
+def measuring(one: argparse.ArgumentParser) -> None:
+    """Options of the networks that measure."""
+    one.add_argument("--perceptual", type=Path, metavar="FILE", help="a perceptual network")
+    for name in NETWORKS:
+        about = f"its file or folder, as tools/evaluation/networks.py says (default: no {name})"
+        one.add_argument(f"--{name}", type=Path, metavar="PATH", help=about)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -156,11 +208,31 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--row", action="append", help=f"only {row}")
     one.add_argument("--also", action="append", default=[], help=f"besides those, {row}")
     one.add_argument("--than", default="pti", help="the row that all differ from (default pti)")
-    one.add_argument("--perceptual", type=Path, metavar="FILE", help="a perceptual network")
-    for name in NETWORKS:
-        about = f"its file or folder, as tools/evaluation/networks.py says (default: no {name})"
-        one.add_argument(f"--{name}", type=Path, metavar="PATH", help=about)
+    one.add_argument("--plot", type=Path, metavar="FILE.png", help="preservation against success")
+    measuring(one)
     one.add_argument("--out", type=Path, default=RUNS / "edits", help="(default runs/edits)")
+
+    for name, about in EXPERIMENTS.items():
+        table = name in paper.TABLES or name == "fig3"
+        one = command(name, run_table if table else run_figure, f"the paper's {about}")
+        data = ("scenes", "coco") if table else ("scenes", "imagenet", "pie")
+        one.add_argument("--data", choices=data, default="scenes", help="(default scenes)")
+        one.add_argument("--images", type=Path, metavar="DIR", help="the data's pictures")
+        one.add_argument("--annotations", type=Path, metavar="FILE", help="what is said of them")
+        many = "pictures (default 8 scenes, 128 of COCO)" if table else EDITS
+        one.add_argument("--count", type=count, help=many)
+        one.add_argument("--seed", type=seed, default=0, help="of what is drawn (default 0)")
+        one.add_argument("--out", type=Path, default=RUNS / name, help=f"(default runs/{name})")
+        if not table:
+            measuring(one)
+            one.add_argument("--class-means", type=Path, metavar="FILE", help="FlexIT's, for CSFID")
+
+    one = command("pie", run_figure, "PIE-Bench as its own harness runs it")
+    one.add_argument("--images", type=Path, required=True, metavar="DIR", help="its folder")
+    one.add_argument("--annotations", type=Path, metavar="FILE", help="(default: the folder's)")
+    one.add_argument("--count", type=count, help="only so many (default: all 700)")
+    one.add_argument("--out", type=Path, default=RUNS / "pie", help="(default runs/pie)")
+    measuring(one)
 
     one = command("report", run_report, "the tables of a folder's finished edits", model=False)
     one.add_argument("folder", type=Path)

@@ -57,7 +57,9 @@ def test_edits_are_what_ptinv_makes_although_inversions_are_shared(small_model, 
     made = []
     for case in cases:
         edit, starts = case.open(), {}
-        made += [(edit, row, edits.make(small_model, edit, parse(row), starts)) for row in ROWS]
+        made += [
+            (edit, row, edits.make_edit(small_model, edit, parse(row), starts)) for row in ROWS
+        ]
     # of each picture: without a text, and with its own for ddim-edit, and for npi and direct; for
     # the target and for the source
     assert counted == {"ddim_inversion": 6, "tune": 4}
@@ -71,8 +73,8 @@ def test_edits_are_what_ptinv_makes_although_inversions_are_shared(small_model, 
 
 def test_what_was_shared_counts_for_every_edit(small_model, cases):
     edit, starts = cases[0].open(), {}
-    first, second = (edits.make(small_model, edit, parse(row), starts) for row in ROWS[:2])
-    alone = edits.make(small_model, edit, parse(PTI), {})
+    first, second = (edits.make_edit(small_model, edit, parse(row), starts) for row in ROWS[:2])
+    alone = edits.make_edit(small_model, edit, parse(PTI), {})
     assert first.cost[1:] == second.cost[1:] == alone.cost[1:]
     # two steps up; each tuned with ∅, c_t and a look where that lands; two predictions a step down
     assert alone.cost[1:] == (2 + 2 * 3 + 2 * 2, 2)
@@ -107,7 +109,7 @@ def test_every_row_of_the_table_can_be_made(small_model, cases):
             variant = parse(label)
             if variant.method not in ("nothing", "truth"):
                 variant = type(variant)(label, variant.method, variant.options | {"steps": 2})
-            assert edits.make(small_model, edit, variant, starts).picture.size == (128, 128)
+            assert edits.make_edit(small_model, edit, variant, starts).picture.size == (128, 128)
 
 
 def test_values_are_read_as_they_are_meant():
@@ -129,7 +131,8 @@ def test_the_bounds_are_bounds(small_model, cases):
     case = cases[0]
     bench = edits.Bench(small_model, judges.load())
     nothing, truth = (
-        edits.measured(bench, case.open(), parse(row), {}) for row in ("nothing", "truth")
+        edits.measured(bench, edit, variant, edits.make_edit(small_model, edit, variant, {}))
+        for edit, variant in ((case.open(), parse(row)) for row in ("nothing", "truth"))
     )
     assert nothing["psnr_outside"] == math.inf and nothing["ssim_outside"] == pytest.approx(1)
     assert not nothing["success"] and nothing["preservation"] and not nothing["right"]

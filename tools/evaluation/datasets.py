@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 from world import edits as scenes_edits
 from world.edits import Edit, edit_of
-from world.scenes import Scene, caption
+from world.scenes import Scene, caption, draw, random_scene, split_rng
 
 import ptinv
 
@@ -44,6 +44,21 @@ def _drawn(data: str, index: int, kind: str, scene: Scene, edited: Scene) -> Cas
     about = {"data": data, "index": index}
     opened = partial(edit_of, kind, scene, edited)
     return Case(about, kind, caption(scene), caption(edited), opened)
+
+
+def captioned(count: int, seed: int) -> list[Case]:
+    """The first scenes of the test split with their captions, to be reconstructed."""
+    cases = []
+    for i in range(count):
+        scene = random_scene(split_rng("test", seed, i))
+        about = {"data": f"test scenes, seed {seed}", "index": i}
+        opened = partial(_shown, scene)
+        cases.append(Case(about, "scene", caption(scene), None, opened))
+    return cases
+
+
+def _shown(scene: Scene) -> Edit:
+    return Edit("scene", caption(scene), None, draw(scene), None, None)
 
 
 def listed(folder: Path, count: int | None, kinds: Collection[str]) -> list[Case]:

@@ -6,7 +6,7 @@ rows of an edit are those that it takes on its own.
 
 import hashlib
 import warnings
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,12 +20,13 @@ from world.edits import Edit
 
 import ptinv
 from ptinv.settings import AUTO
+from ptinv.storage.pictures import save_picture
 
 from . import metrics
 from .datasets import Case
 from .meter import Cost, Meter
 from .networks import Networks
-from .runner import Group
+from .runner import Group, Make, key_of
 from .variants import Variant
 
 
@@ -38,6 +39,8 @@ class Bench:
     perceptual: judges.Judge | None = None
     networks: Networks = Networks()
     hashes: dict[str, str | None] = field(default_factory=dict)  # of all that measure
+    besides: Callable[[Image.Image, Edit], dict[str, Any]] | None = None  # further figures
+    keep: Path | None = None  # a folder for the edits' pictures; none is kept without one
 
     def about(self) -> dict[str, Any]:
         """Hashes and precision that every result depends on, for JSON."""
@@ -78,20 +81,29 @@ def settings_of(bench: Bench, case: Case, variant: Variant) -> dict[str, Any]:
     return bench.about() | edit | how
 
 
-def _begin(bench: Bench, case: Case, variants: list[Variant]):
+def _begin(bench: Bench, case: Case, variants: list[Variant]) -> Make:
     edit, starts = case.open(), {}
-    return lambda i: measured(bench, edit, variants[i], starts)
+
+    def make(i: int) -> dict[str, Any]:
+        made = make_edit(bench.model, edit, variants[i], starts)
+        figures = measured(bench, edit, variants[i], made)
+        if bench.keep:
+            name = key_of(settings_of(bench, case, variants[i])) + ".png"
+            save_picture(made.picture, bench.keep / name)
+            figures["file"] = name
+        return figures | {n: case.about[n] for n in ("classes",) if n in case.about}
+
+    return make
 
 
-def measured(
-    bench: Bench, edit: Edit, variant: Variant, starts: dict[Hashable, Start]
-) -> dict[str, Any]:
+def measured(bench: Bench, edit: Edit, variant: Variant, made: Made) -> dict[str, Any]:
     """The figures of an edit; None for what was not measured."""
-    made = make(bench.model, edit, variant, starts)
     figures = bench.networks.figures(made.picture, edit.picture, edit.target, edit.mask)
     figures |= {"row": variant.label, **made.cost._asdict()}
     if edit.mask:
         figures |= beside_the_picture(made, edit, metrics.region(edit.mask))
+    if bench.besides:
+        figures |= bench.besides(made.picture, edit)
     if edit.truth:
         figures |= beside_the_truth(bench, made, edit)
     return figures
@@ -132,7 +144,7 @@ def described(seen: scenes.Content) -> str:
     return f"{things or 'nothing'} {seen.background}"
 
 
-def make(
+def make_edit(
     model: ptinv.StableDiffusion, edit: Edit, variant: Variant, starts: dict[Hashable, Start]
 ) -> Made:
     """Makes an edit from whichever of the picture's starts fits, and adds the starts it makes."""

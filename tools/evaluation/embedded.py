@@ -15,12 +15,8 @@ from ptinv.core import ddim
 from ptinv.core.sampling import constant, last, sample
 from ptinv.metrics import psnr
 
+from .paper import FREE, NTI
 from .tables import markdown
-
-# as PTI's paper compares with it: from the same trajectory, one learning rate, every iteration
-NTI = dict(
-    method="null-text", encode_ratio=0.8, inversion_guidance=0.0, lr_decay=0.0, stop_below=0.0
-)
 
 # sampled with the caption of the picture; ω = 0 in inversion
 RECONSTRUCTIONS = {
@@ -32,7 +28,7 @@ RECONSTRUCTIONS = {
     "PTI, ω=7.5, N=5, β=0.01": dict(method="pti", inner_steps=5, lr=0.01),
     "NTI, ω=7.5, N=1, β=0.1": dict(NTI, inner_steps=1, lr=0.1),
     "PTI, ω=7.5, N=1, β=0.1": dict(method="pti", inner_steps=1, lr=0.1),
-    "PTI, ω=7.5, c from ∅, N=0": dict(method="pti", init_embedding="null", inner_steps=0),
+    "PTI, ω=7.5, c from ∅, N=0": FREE,
 }
 
 

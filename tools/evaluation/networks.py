@@ -68,11 +68,16 @@ class Networks:
         if self.dino:
             found["structure"] = structure_distance(self._dino, picture, made)
         if self.lpips:
-            found["lpips"] = self._lpips(made, picture)
+            found["lpips"] = self.distance(made, picture)
         if self.inception:
             found["features"] = packed(inception_features(self._inception, made))
             found["features_before"] = packed(inception_features(self._inception, picture))
         return found
+
+    @torch.no_grad()
+    def distance(self, a: Image.Image, b: Image.Image) -> float:
+        """LPIPS between two pictures of one size."""
+        return self._lpips(a, b)
 
     @cached_property
     def _clip(self) -> tuple[CLIPModel, CLIPTokenizer]:

@@ -28,6 +28,17 @@ SIDE = 512  # of PIE-Bench's masks
 PROMPTS = "original_prompt", "editing_prompt"  # of PIE-Bench
 
 
+def load(
+    data: str, images: Path | None, annotations: Path | None, count: int | None, seed: int
+) -> list[Case]:
+    """A benchmark's cases by its name. Raises InputError where what it needs is not given."""
+    if images is None or (annotations is None and data != "pie"):
+        raise ptinv.InputError(f"{data} needs --images DIR and --annotations FILE; give both")
+    if data == "coco":
+        return coco(images, annotations, count, seed)
+    return {"imagenet": imagenet, "pie": pie}[data](images, annotations, count)
+
+
 def coco(images: Path, annotations: Path, count: int | None, seed: int) -> list[Case]:
     """Pictures drawn by a seed, each with the first of its captions. Raises InputError."""
     said = _json(annotations)

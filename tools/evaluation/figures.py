@@ -1,0 +1,144 @@
+"""The paper's figures: Figs. 3, 5 and 7 as sheets of pictures, Figs. 4 and 6 as curves.
+
+    fig3   reconstructions side by side
+    fig4   fidelity against success as the mask's threshold is swept; DDIM-Global has no mask
+    fig5   edits side by side
+    fig6   the same axes as η is swept, for three learning rates
+    fig7   every thing of a kind: where a mask relative to the strongest attention leaves some out
+
+On scenes the axes are what the judge sees: success, and preservation of all else. Where LPIPS and
+Inception are named, and the means of real classes, they are the paper's: LPIPS and CSFID.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from PIL.ImageOps import contain
+from torch import Tensor
+from world.sheets import Row, Tile, draw_sheet
+
+import ptinv
+
+from . import metrics, plots, tables
+from .datasets import Case
+from .networks import unpacked, weights_in
+from .variants import parse
+
+SHOWN = (128, 128)  # pixels of a sheet's picture at most
+THRESHOLDS = (0.1, 0.2, 0.3, 0.5, 0.7)
+ETAS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+class Figure(NamedTuple):
+    """A figure: its edits' rows by curve, or, for a sheet, by nothing."""
+
+    about: str
+    rows: dict[str, list[str]]  # by curve, each written as in `variants.py`
+    kinds: Sequence[str] | None = None  # of scenes' edits; None: all
+
+    @property
+    def labels(self) -> list[str]:
+        """All rows, each once."""
+        return list(dict.fromkeys(row for rows in self.rows.values() for row in rows))
+
+
+def swept(method: str, option: str, values: Sequence[float], more: str = "") -> list[str]:
+    """A method's rows over the values of an option."""
+    return [f"{method}:{option}={value:g}{more}" for value in values]
+
+
+SIDE_BY_SIDE = ["ddim-global", "diffedit", "ddim-edit", "pti", "auto"]
+CURVES = {
+    "fig4": Figure(
+        "edits by the threshold of their mask",
+        {name: swept(name, "mask_threshold", THRESHOLDS)
+         for name in ("pti", "ddim-edit", "diffedit")} | {"ddim-global": ["ddim-global"]},
+    ),
+    "fig6": Figure(
+        "edits by η and the learning rate",
+        {f"β = {lr:g}": swept("pti", "eta", ETAS, f",lr={lr:g}") for lr in (0.01, 0.05, 0.1)},
+    ),
+}  # fmt: skip
+SHEETS = {
+    "fig5": Figure("edits side by side", {"": SIDE_BY_SIDE}),
+    "fig7": Figure(
+        "edits of every thing of a kind",
+        {"": ["ddim-edit", "pti", "pti:mask_relative_to=object", "auto"]},
+        ("all",),
+    ),
+}
+
+
+def class_means(path: Path) -> dict[int, Tensor]:
+    """The mean features of real pictures by class, of FlexIT's inception_stats_256.pt. Raises
+    InputError for another file."""
+    try:
+        return {int(n): one["mean"].flatten() for n, one in weights_in(path)["classwise"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ptinv.InputError(f"{path} has no means of classes ({error!r})") from error
+
+
+def curves(figure: Figure, rows: tables.Rows, means: dict[int, Tensor] | None) -> list[plots.Curve]:
+    """A curve a method: fidelity and success of each of its rows."""
+    drawn = []
+    for label, specs in figure.rows.items():
+        points = [point(rows[spec], means) for spec in specs]
+        notes = [spec.partition(":")[2].partition(",")[0] for spec in specs]
+        drawn.append(plots.Curve(label, *zip(*points, strict=True), notes=notes))
+    return drawn
+
+
+def tradeoff(rows: tables.Rows) -> list[plots.Curve]:
+    """A curve a method through all of its rows, from the most to the least preserving."""
+    by_method: dict[str, list[str]] = {}
+    for label in rows:
+        by_method.setdefault(parse(label).method, []).append(label)
+    drawn = []
+    for method, labels in by_method.items():
+        noted = sorted(((*point(rows[label], None), label) for label in labels), reverse=True)
+        drawn.append(plots.Curve(method, *zip(*noted, strict=True)))
+    return drawn
+
+
+def axes(means: dict[int, Tensor] | None) -> tuple[str, str]:
+    """The names of a point's two figures."""
+    judged = "preservation: all else is as it was, %", "success: it shows what was asked for, %"
+    return ("LPIPS to the picture", "CSFID") if means else judged
+
+
+def point(row: list[tables.Item], means: dict[int, Tensor] | None) -> tuple[float, float]:
+    """Fidelity and success of a row. Raises InputError where they were not measured."""
+    results = [item.result for item in row]
+    try:
+        if means is None:
+            return tuple(100 * sum(r[name] for r in results) / len(results)
+                         for name in ("preservation", "success"))  # fmt: skip
+        features = torch.stack([unpacked(r["features"]) for r in results])
+        targets = [r["classes"][1] for r in results]
+        lpips = sum(r["lpips"] for r in results) / len(results)
+        return lpips, metrics.csfid(features, targets, means)
+    except (KeyError, TypeError) as error:
+        wrong = f"{error} was not measured; name the networks, and for CSFID the classes' means"
+        raise ptinv.InputError(wrong) from error
+
+
+def sheet(cases: list[Case], rows: dict[str, list[Path]]) -> Image.Image:
+    """The pictures, then a row for each label, the made ones below their pictures. Raises
+    InputError if it is too tall."""
+    edits = [case.open() for case in cases]
+    heads = [Tile(contain(e.picture, SHOWN), "", e.target or e.caption or "") for e in edits]
+    drawn = [Row(heads, "the picture")]
+    if all(edit.truth for edit in edits):
+        drawn.append(Row([Tile(contain(e.truth, SHOWN)) for e in edits], "the true edit"))
+    for label, paths in rows.items():
+        drawn.append(Row([Tile(opened(path)) for path in paths], label))
+    return draw_sheet(drawn)
+
+
+def opened(path: Path) -> Image.Image:
+    """A finished picture, small."""
+    with Image.open(path) as picture:
+        return contain(picture.convert("RGB"), SHOWN)

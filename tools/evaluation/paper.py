@@ -1,0 +1,163 @@
+"""The paper's tables of reconstruction, on held-out scenes or on COCO's pictures.
+
+    table1   DDIM by ω on the way up and ω on the way down
+    table2   AE, DDIM, NTI and PTI, inverted at ω = 0 and sampled at 7.5 with the caption; besides
+             them NPI, Direct and c_t = ∅, which the paper does not have
+    table3   NTI and PTI by N, the iterations a step, and β, the learning rate
+
+Figures are the mean PSNR to the picture in dB, as the paper's; its own stand beside them where they
+are known."""
+
+import csv
+import time
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+import ptinv
+from ptinv.core.pictures import resize
+from ptinv.metrics import psnr
+from ptinv.storage.pictures import save_picture
+
+from .datasets import Case
+from .plots import Curve
+from .runner import Group, Make, key_of
+from .tables import Rows, estimate, markdown, shown
+
+# NTI as PTI's paper compares with it: from the same trajectory, one learning rate, every iteration
+NTI = dict(
+    method="null-text", encode_ratio=0.8, inversion_guidance=0.0, lr_decay=0.0, stop_below=0.0
+)
+PTI = dict(method="pti")
+FREE = dict(method="pti", init_embedding="null", inner_steps=0)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way to reconstruct: options of `ptinv.reconstruct`, and the paper's figure if known."""
+
+    label: str
+    options: dict[str, Any] = field(default_factory=dict)
+    published: float | None = None
+
+
+def tuned(inner_steps: int, lr: float) -> list[Row]:
+    """NTI and PTI with so many iterations a step at a learning rate."""
+    how = dict(inner_steps=inner_steps, lr=lr)
+    stated = {(5, 0.01): (24.45, 25.71)}.get((inner_steps, lr), (None, None))
+    pairs = zip((("NTI", NTI), ("PTI", PTI)), stated, strict=True)
+    return [Row(f"{name}, N={inner_steps}, β={lr}", base | how, paper)
+            for (name, base), paper in pairs]  # fmt: skip
+
+
+def ddim(up: float, down: float, paper: float | None = None) -> Row:
+    """DDIM with an ω on the way up and one on the way down."""
+    options = dict(method="ddim", inversion_guidance=up, guidance=down)
+    return Row(f"DDIM, ω={up:g} up, {down:g} down", options, paper)
+
+
+AE = Row("AE: the VAE alone, the ceiling", dict(method="vae"))
+SCALES = (0.0, 1.0, 2.5, 5.0, 7.5)
+BETAS = (0.01, 0.03, 0.05, 0.1)
+TABLES = {
+    "table1": [ddim(up, down) for up in SCALES for down in SCALES],
+    "table2": [
+        AE,
+        ddim(0.0, 7.5, 13.64),
+        *tuned(5, 0.01),
+        ddim(0.0, 0.0),
+        Row("NPI", dict(method="npi", encode_ratio=0.8)),
+        Row("Direct", dict(method="direct", encode_ratio=0.8)),
+        Row("c_t = ∅, no tuning", FREE),
+    ],
+    "table3": [row for n in range(1, 6) for lr in BETAS for row in tuned(n, lr)],
+}
+FIG3 = [AE, *TABLES["table2"][1:4], TABLES["table2"][-1]]
+
+
+def groups(
+    model: ptinv.StableDiffusion, cases: list[Case], rows: list[Row], keep: Path | None = None
+) -> list[Group]:
+    """A group a picture, an item a row. keep: a folder for the reconstructions."""
+    about = {"model": model.digests[0], "dtype": str(model.dtype).removeprefix("torch.")}
+    return [
+        Group([about | case.about | {"caption": case.caption, "reconstruct": row.options}
+               for row in rows],
+              partial(_begin, model, case, rows, keep))
+        for case in cases
+    ]  # fmt: skip
+
+
+def _begin(model: ptinv.StableDiffusion, case: Case, rows: list[Row], keep: Path | None) -> Make:
+    edit = case.open()
+
+    def make(i: int) -> dict[str, Any]:
+        picture, figures = reconstructed(model, edit.picture, edit.caption or "", rows[i])
+        if keep:
+            name = key_of({"picture": case.about, "row": rows[i].label}) + ".png"
+            save_picture(picture, keep / name)
+            figures["file"] = name
+        return figures
+
+    return make
+
+
+def reconstructed(
+    model: ptinv.StableDiffusion, picture: Image.Image, caption: str, row: Row
+) -> tuple[Image.Image, dict[str, Any]]:
+    """A reconstruction by a row, and its figures; the loss is its tuning's, the mean of all steps,
+    None without one. The PSNR is at the model's size."""
+    options, clock = dict(row.options), time.perf_counter()
+    method = options.pop("method")
+    start, losses = picture, None
+    if method in ptinv.METHODS and (known := ptinv.METHODS[method]).extra:
+        told = {"source": caption} if known.needs_source else {}
+        start = ptinv.invert(model, picture, caption, method, **options, **told)
+        losses = start.losses
+    made = ptinv.reconstruct(model, start, caption, method, **options)
+    size = model.picture_size(picture.size)
+    return made, {
+        "row": row.label,
+        "psnr": psnr(resize(made, size), resize(picture, size)),
+        "loss": None if losses is None else float(losses.mean()),
+        "seconds": time.perf_counter() - clock,
+    }
+
+
+def report(rows: list[Row], found: Rows) -> str:
+    """The table in Markdown, with the paper's figures beside."""
+    cells = {}
+    for row in rows:
+        whole = estimate([item.result["psnr"] for item in found[row.label]])
+        paper = "–" if row.published is None else f"{row.published:.2f}"
+        cells[row.label] = [shown(whole, 2), paper]
+    number = len(found[rows[0].label])
+    return markdown(f"{number} pictures", ["PSNR, dB [95 %]", "the paper's, on COCO"], cells)
+
+
+def write_csv(path: Path, rows: list[Row], found: Rows) -> None:
+    """A line a row: its mean PSNR with the interval, the paper's, and its tuning's mean loss."""
+    lines: list[list[Any]] = [["row", "pictures", "psnr", "low", "high", "paper", "loss"]]
+    for row in rows:
+        results = [item.result for item in found[row.label]]
+        losses = [r["loss"] for r in results if r["loss"] is not None]
+        loss = sum(losses) / len(losses) if losses else None
+        whole = estimate([r["psnr"] for r in results])
+        lines.append([row.label, len(results), *whole, row.published, loss])
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(lines)
+
+
+def losses(rows: list[Row], found: Rows) -> list[Curve]:
+    """The mean loss by the number of iterations: a curve a method and rate, where N varies."""
+    curves: dict[str, dict[int, float]] = {}
+    for row in rows:
+        name, *rest = row.label.split(", ")
+        if len(rest) == 2 and rest[0].startswith("N="):
+            values = [item.result["loss"] for item in found[row.label]]
+            of = curves.setdefault(f"{name}, {rest[1]}", {})
+            of[row.options["inner_steps"]] = sum(values) / len(values)
+    return [Curve(name, [*of], [*of.values()]) for name, of in curves.items() if len(of) > 1]
