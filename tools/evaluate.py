@@ -2,6 +2,7 @@
 
     python tools/evaluate.py edits --count 15         # are edits right? 15 held-out ones a kind
     python tools/evaluate.py report runs/edits        # the tables of whatever is finished
+    python tools/evaluate.py search                   # each method's best setting, tune split
     python tools/evaluate.py table2 --data coco --images val2017 --annotations captions_val2017.json
                                                       # the paper's; table1, table3, fig3 … 7; pie
     python tools/evaluate.py judge                    # is the judge right about held-out scenes?
@@ -28,6 +29,7 @@ from evaluation import (
     plots,
     published,
     runner,
+    search,
     tables,
 )
 from evaluation.networks import Networks
@@ -64,7 +66,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_edits(args: argparse.Namespace) -> None:
     """Makes this process's share of the edits; prints the tables once all are made."""
-    rows = [*(args.row or VARIANTS), *args.also]
+    best = search.read(args.rows_from) if args.rows_from else {}
+    rows = [*(args.row or VARIANTS), *args.also, *best.values()]
     variants = [parse(row) for row in dict.fromkeys(rows)]
     kinds = args.kinds.split(",") if args.kinds else datasets.KINDS
     if unknown := set(kinds) - set(datasets.KINDS):
@@ -80,6 +83,20 @@ def run_edits(args: argparse.Namespace) -> None:
         if args.plot:
             drawn = figures.tradeoff(rows)
             plots.draw(args.plot, drawn, *figures.axes(None))
+
+
+def run_search(args: argparse.Namespace) -> None:
+    """Finds the best settings of this process's share of the methods, and writes them."""
+    methods = args.method or list(ptinv.METHODS)
+    if unknown := set(methods) - ptinv.METHODS.keys():
+        raise ptinv.InputError(f"there is no method {', '.join(sorted(unknown))}")
+    rank, world = runner.rank_and_world()
+    cases = datasets.drawn("tune", args.seed, args.count, datasets.KINDS)
+    score, found = search.scorer(bench(args), cases, args.out), []
+    for method in methods[rank::world]:
+        found.append(search.best_of(method, score, args.told))
+        search.write(args.out / f"best{rank or ''}.json", found)
+    print(search.report(found))
 
 
 def run_table(args: argparse.Namespace) -> None:
@@ -207,10 +224,19 @@ def parser() -> argparse.ArgumentParser:
     row = "a row by its label, or METHOD:option=value,… (repeatable)"
     one.add_argument("--row", action="append", help=f"only {row}")
     one.add_argument("--also", action="append", default=[], help=f"besides those, {row}")
+    one.add_argument("--rows-from", type=Path, metavar="FILE", help="and those that search found")
     one.add_argument("--than", default="pti", help="the row that all differ from (default pti)")
     one.add_argument("--plot", type=Path, metavar="FILE.png", help="preservation against success")
     measuring(one)
     one.add_argument("--out", type=Path, default=RUNS / "edits", help="(default runs/edits)")
+
+    one = command("search", run_search, "each method's best setting, found on the tune split")
+    one.add_argument("--method", action="append", help="only this one (repeatable)")
+    one.add_argument("--told", action="store_true", help="tell all methods the source text")
+    one.add_argument("--count", type=count, default=4, help="edits of each kind (default 4)")
+    one.add_argument("--seed", type=seed, default=0, help="of the scenes (default 0)")
+    one.add_argument("--out", type=Path, default=RUNS / "search", help="(default runs/search)")
+    measuring(one)
 
     for name, about in EXPERIMENTS.items():
         table = name in paper.TABLES or name == "fig3"

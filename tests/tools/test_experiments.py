@@ -7,7 +7,7 @@ from dataclasses import replace
 import evaluate
 import numpy as np
 import pytest
-from evaluation import figures, paper, pie, published
+from evaluation import figures, paper, pie, published, tables
 from evaluation.networks import Networks
 from PIL import Image
 
@@ -206,3 +206,23 @@ def test_pie_bench_runs_and_prints_the_published_rows(run, pie_folder, monkeypat
     assert "transformers" in printed and "not measured" in printed
     (row,) = [line for line in printed.splitlines() if line.startswith("| PTI |")]
     assert len(row.split("|")) == 2 + 1 + len(pie.COLUMNS)
+
+
+def test_a_trade_off_plot_has_a_curve_a_method_over_its_rows(run, tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = [word for w in (2, 3) for word in ("--row", f"ddim-global:steps=3,guidance={w}")]
+    plot, out = tmp_path / "plot.png", tmp_path / "out"
+    asked = "--kinds", "colour", "--count", 2, *rows, "--row", "nothing", "--than", "nothing"
+    assert run("edits", *asked, "--plot", plot, "--out", out) == 0
+    with Image.open(plot) as drawn:
+        assert drawn.size == (880, 660)
+
+
+def test_a_curve_goes_from_the_most_preserving_row_to_the_least():
+    def row(preservation, success):
+        return [tables.Item(0, "colour", {"preservation": preservation, "success": success})]
+
+    rows = {"pti:eta=0.5": row(True, False), "pti:eta=1": row(False, True), "nothing": row(1, 0)}
+    pti, nothing = figures.tradeoff(rows)
+    assert (pti.label, list(pti.x), list(pti.y)) == ("pti", [100, 0], [0, 100])
+    assert list(pti.notes) == ["pti:eta=0.5", "pti:eta=1"] and list(nothing.x) == [100]
