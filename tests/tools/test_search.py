@@ -28,7 +28,7 @@ def planted(goal):
         ("ddim-global", dict(guidance=3, steps=20)),
         ("npi-prox", dict(proximal="code-l0", proximal_quantile=0.85, self_replace=0.2)),
         ("ilvr", dict(low_pass=8, sampler="ddim")),
-        ("sdedit", dict(mask=None, encode_ratio=0.5)),
+        ("diffedit", dict(mask=None, encode_ratio=0.5)),
     ],
 )
 def test_the_search_finds_a_planted_optimum(method, goal):
