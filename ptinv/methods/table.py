@@ -138,8 +138,8 @@ METHODS = {
         defaults=DIFFEDIT | {"source": AUTO, "steps": 20, "guidance": 5.5},
         strengths={
             "modifier": {"encode_ratio": 0.8},
-            "thing": {"encode_ratio": 1.0},
-            "place": {"encode_ratio": 1.0, "guidance": 7.5, "mask": None},
+            "thing": {"encode_ratio": 1.0, "mask_threshold": 0.35},
+            "place": {"encode_ratio": 1.0, "guidance": 7.5, "eta": 1.0, "mask": None},
         },
     ),
     "ddim-edit": Method(
