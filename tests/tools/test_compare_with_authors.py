@@ -1,94 +1,67 @@
-"""The comparison runs code from clones, on this project's networks, and a difference shows."""
+"""The comparison with the authors' code, on a repository that the test writes."""
 
-import importlib.util
+from pathlib import Path
 
-import compare_with_authors as tool
+import compare_with_authors
 import pytest
 import torch
-from authors.facade import Controlled, Model, layers_of, schedule_of
-
-import ptinv
-
-needs_diffusers = pytest.mark.skipif(
-    importlib.util.find_spec("diffusers") is None, reason="needs the extra peers"
-)
-RESIZER = """
-import torch
-import torch.nn.functional as F
+from authors.stage import difference, modules
+from compare_with_authors import Comparison
 
 
-class Resizer:
-    def __init__(self, shape, scale):
-        self.size = [round(side * scale) for side in shape[2:]]
-
-    def __call__(self, x):
-        return F.interpolate(x, self.size, mode="bicubic", antialias=True){more}
-"""
+def written(folder: Path, factor: float) -> Path:
+    """A repository whose code doubles a latent, if the factor is 2."""
+    (folder / "fake" / "utils").mkdir(parents=True)
+    (folder / "fake" / "utils" / "double.py").write_text(f"def double(z): return {factor} * z\n")
+    return folder
 
 
-def clone(folder, more=""):
-    """A stand-in for ILVR's repository."""
-    (folder / "ilvr_adm").mkdir(parents=True)
-    (folder / "ilvr_adm" / "resizer.py").write_text(RESIZER.format(more=more))
+def differ(stage, repository: Path) -> float:
+    z = torch.tensor([1.0, -4.0])
+    with modules(repository, "utils.double") as (code,):
+        return difference(2 * z, code.double(z))
 
 
 @pytest.fixture(autouse=True)
-def fresh_modules(monkeypatch):
-    """Each test imports its own clone."""
-    monkeypatch.setattr(tool.sys, "path", list(tool.sys.path))
-    monkeypatch.delitem(tool.sys.modules, "resizer", raising=False)
-    yield
-    tool.sys.modules.pop("resizer", None)
+def fakes(monkeypatch):
+    rows = (
+        Comparison("doubled", "somebody/fake", "utils/double.py: double", differ, "none"),
+        Comparison("absent", "somebody/elsewhere", "a.py: a", differ, "none"),
+    )
+    monkeypatch.setattr(compare_with_authors, "COMPARISONS", rows)
 
 
-@pytest.mark.parametrize("more, equal", [("", True), (" + 0.01 * x.mean()", False)])
-def test_a_clone_s_code_is_run_and_a_planted_difference_shows(more, equal, tmp_path, capsys):
-    clone(tmp_path, more)
-    assert tool.main([str(tmp_path), "--only", "ilvr, its filter"]) == 0
-    row = capsys.readouterr().out.splitlines()[-1].split("|")
-    assert row[2].strip() == "jychoi118/ilvr_adm, resizer.py"
-    assert (float(row[3]) < 1e-5) == equal
+@pytest.mark.parametrize(("factor", "shown"), [(2.0, "0.0e+00"), (2.5, "2.0e-01")])
+def test_code_is_imported_from_the_folder_and_a_planted_difference_shows(
+    factor, shown, tmp_path, capsys
+):
+    assert compare_with_authors.main([str(written(tmp_path, factor))]) == 0
+    out, err = capsys.readouterr()
+    expected = f"| doubled | somebody/fake, utils/double.py: double | {shown} | none |"
+    assert out.splitlines()[2:] == [expected]
+    assert f"git clone https://github.com/somebody/elsewhere {tmp_path / 'elsewhere'}" in err
 
 
-def test_what_is_not_there_is_named_with_the_command_that_fetches_it(tmp_path, capsys):
-    assert tool.main([str(tmp_path), "--only", "p2p", "--only", "edit-friendly"]) == 2
-    output = capsys.readouterr()
-    assert output.out == "" and len(output.err.splitlines()) == 2
-    wanted = f"git clone https://github.com/cure-lab/PnPInversion {tmp_path / 'PnPInversion'}"
-    assert wanted in output.err
+def test_modules_are_forgotten_so_that_two_repositories_may_name_theirs_alike(tmp_path):
+    one, two = (written(tmp_path / str(factor), factor) / "fake" for factor in (2.0, 3.0))
+    assert [differ(None, one), differ(None, two)] == [0.0, pytest.approx(1 / 3)]
 
 
-@needs_diffusers
-def test_the_facade_predicts_what_the_model_does(small_model):
-    from diffusers import DDIMScheduler
-
-    theirs = Model(small_model, schedule_of(DDIMScheduler), 5, 16)
-    assert theirs.scheduler.timesteps.tolist() == [801, 601, 401, 201, 1]
-    z, text = torch.randn(2, 4, 16, 16), small_model.embed("a dog")
-    eps = small_model.predict_noise(z, 201, text.expand(2, -1, -1))
-    found = theirs.unet(z, torch.tensor(201), encoder_hidden_states=text)
-    assert torch.equal(found["sample"], eps) and torch.equal(found.sample, eps)
-    ids = small_model.tokenizer.ids(["a dog"])
-    torch.testing.assert_close(theirs.text_encoder(ids)[0], text)
-
-
-def test_a_controller_is_called_in_every_attention_layer_with_heads_among_the_rows(small_model):
-    calls = []
-
-    def controller(attn, is_cross, place):
-        calls.append((tuple(attn.shape), is_cross, place))
-        attn[len(attn) // 2 :] = attn[: len(attn) // 2].clone()  # the second row as the first
-        return attn
-
-    z, text = torch.randn(1, 4, 16, 16).expand(2, -1, -1, -1), small_model.embed(["a dog", "a car"])
-    eps = small_model.predict_noise(z, 201, text, Controlled(controller))
-    heads = small_model.unet.config.heads
-    assert len(calls) == layers_of(small_model)
-    assert all(shape[0] == 2 * heads for shape, *_ in calls)
-    assert {place for *_, place in calls} == {"down", "mid", "up"}
-    assert eps.isfinite().all() and not torch.equal(eps, small_model.predict_noise(z, 201, text))
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "there is no folder"),
+        (["."], "none of the repositories"),
+        ([".", "--only", "x"], "nothing is compared for 'x'; there are doubled, absent"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert compare_with_authors.main(arguments) == 2
+    assert said in capsys.readouterr().err
 
 
-def test_every_comparison_is_of_a_method_of_the_table():
-    named = {name.partition(",")[0] for name in tool.ROWS}
-    assert named <= ptinv.METHODS.keys() and len(named) >= 8
+def test_a_clone_that_lacks_a_file_is_said(tmp_path, capsys):
+    (tmp_path / "fake").mkdir()
+    assert compare_with_authors.main([str(tmp_path), "--only", "doubled"]) == 2
+    assert "cannot be imported" in capsys.readouterr().err

@@ -1,1 +1,1 @@
-"""Parts of `tools/compare_with_authors.py`: the authors' code, run on this project's networks."""
+"""Comparisons with the authors' own code, a file a family of methods."""
