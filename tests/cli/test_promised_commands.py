@@ -37,7 +37,9 @@ TOOLS = {
     "attention.py": "--levels --at --steps --encode-ratio --model --device --dtype --quiet",
     "batch.py": "JOBS.jsonl --output --model",
     "sheet.py": "--work --methods --seed --steps --model --device --dtype",
-    "evaluate.py": "judge model reconstruction edits",
+    "compare_with_authors.py": "DIR --only",
+    "evaluate.py": "judge model reconstruction edits report search table1 table2 table3 fig3 fig4 "
+    "fig5 fig6 fig7 pie",
     "scenes.py": "--count --seed",
     "train_tiny.py": "--work --start --vae-steps --unet-steps --unet-lr --unet-pictures --seed",
     "benchmark.py": "networks",
