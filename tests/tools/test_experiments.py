@@ -28,7 +28,7 @@ def few_steps(monkeypatch):
 
 
 def quick(row):
-    """A row of two steps."""
+    """A row of three steps."""
     if row.options["method"] == "vae":
         return row
     return replace(row, options=row.options | {"steps": 3})
@@ -76,17 +76,33 @@ def test_table_2_is_the_mean_psnr_of_reconstructions_beside_the_papers(run, tmp_
     assert "2 pictures" in printed and "25.71" in printed
 
 
+PICTURE, CAPTION = Image.effect_mandelbrot((64, 64), (-2, -1, 1, 1), 20).convert("RGB"), "a dog"
+
+
 def test_a_row_s_figure_is_that_of_ptinv_reconstruct(small_model):
-    picture, caption = Image.effect_mandelbrot((64, 64), (-2, -1, 1, 1), 20).convert("RGB"), "a dog"
     for row in map(quick, paper.TABLES["table3"][:2]):
-        made, figures_ = paper.reconstructed(small_model, picture, caption, row)
-        options = dict(row.options)
-        told = {"source": caption} if options["method"] == "null-text" else {}
-        plain = ptinv.reconstruct(small_model, picture, caption, **options, **told)
-        assert made.tobytes() == plain.tobytes()
-        wide = small_model.picture_size(picture.size)
-        assert figures_["psnr"] == psnr(*(resize(shown, wide) for shown in (made, picture)))
-        assert figures_["loss"] > 0
+        result, _ = paper.reconstructed(small_model, PICTURE, CAPTION, row, {})
+        plain = ptinv.reconstruct(small_model, PICTURE, CAPTION, **row.options)
+        assert result.picture.tobytes() == plain.tobytes()
+        found = paper.measured(result, PICTURE)
+        wide = small_model.picture_size(PICTURE.size)
+        assert found["psnr"] == psnr(result.decoded, resize(PICTURE, wide))
+        assert found["loss"] > 0
+
+
+@pytest.mark.parametrize("name, inversions", [("table1", 5), ("table2", 2)])
+def test_rows_that_start_alike_share_an_inversion_and_come_out_as_on_their_own(
+    name, inversions, small_model, unet_calls
+):
+    rows, starts = paper.TABLES[name], {}
+    together = [paper.reconstructed(small_model, PICTURE, CAPTION, row, starts) for row in rows]
+    calls = len(unet_calls)
+    assert len(starts) == inversions
+    for row, (result, cost) in zip(rows, together, strict=True):
+        alone, own = paper.reconstructed(small_model, PICTURE, CAPTION, row, {})
+        assert result.decoded.tobytes() == alone.decoded.tobytes(), row.label
+        assert cost[1:] == own[1:], row.label  # the UNet's rows
+    assert calls < len(unet_calls) - calls
 
 
 def test_table_3_has_both_methods_at_every_n_and_rate_and_a_plot_of_losses(

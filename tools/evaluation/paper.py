@@ -6,10 +6,11 @@
     table3   NTI and PTI by N, the iterations a step, and β, the learning rate
 
 Figures are the mean PSNR to the picture in dB, as the paper's; its own stand beside them where they
-are known."""
+are known. A picture is inverted once for all rows that start alike.
+"""
 
 import csv
-import time
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,11 +19,14 @@ from typing import Any
 from PIL import Image
 
 import ptinv
+from ptinv import api
 from ptinv.core.pictures import resize
 from ptinv.metrics import psnr
 from ptinv.storage.pictures import save_picture
 
 from .datasets import Case
+from .edits import Start
+from .meter import Cost, Meter
 from .plots import Curve
 from .runner import Group, Make, key_of
 from .tables import Rows, estimate, markdown, shown
@@ -92,13 +96,14 @@ def groups(
 
 
 def _begin(model: ptinv.StableDiffusion, case: Case, rows: list[Row], keep: Path | None) -> Make:
-    edit = case.open()
+    edit, starts = case.open(), {}
 
     def make(i: int) -> dict[str, Any]:
-        picture, figures = reconstructed(model, edit.picture, edit.caption or "", rows[i])
+        result, cost = reconstructed(model, edit.picture, edit.caption or "", rows[i], starts)
+        figures = {"row": rows[i].label, **measured(result, edit.picture), **cost._asdict()}
         if keep:
             name = key_of({"picture": case.about, "row": rows[i].label}) + ".png"
-            save_picture(picture, keep / name)
+            save_picture(result.picture, keep / name)
             figures["file"] = name
         return figures
 
@@ -106,24 +111,54 @@ def _begin(model: ptinv.StableDiffusion, case: Case, rows: list[Row], keep: Path
 
 
 def reconstructed(
-    model: ptinv.StableDiffusion, picture: Image.Image, caption: str, row: Row
-) -> tuple[Image.Image, dict[str, Any]]:
-    """A reconstruction by a row, and its figures; the loss is its tuning's, the mean of all steps,
-    None without one. The PSNR is at the model's size."""
-    options, clock = dict(row.options), time.perf_counter()
+    model: ptinv.StableDiffusion,
+    picture: Image.Image,
+    caption: str,
+    row: Row,
+    starts: dict[Hashable, Start],
+) -> tuple[ptinv.Result, Cost]:
+    """A reconstruction by a row, and what it costs on its own. starts: the picture's inversions so
+    far, to which its own is added."""
+    options = dict(row.options)
     method = options.pop("method")
-    start, losses = picture, None
-    if method in ptinv.METHODS and (known := ptinv.METHODS[method]).extra:
-        told = {"source": caption} if known.needs_source else {}
-        start = ptinv.invert(model, picture, caption, method, **options, **told)
-        losses = start.losses
-    made = ptinv.reconstruct(model, start, caption, method, **options)
-    size = model.picture_size(picture.size)
-    return made, {
-        "row": row.label,
-        "psnr": psnr(resize(made, size), resize(picture, size)),
+    vae = method == "vae"  # the one that inverts nothing
+    start = None if vae else inverted(model, picture, caption, method, options, starts)
+    with Meter(model) as meter:
+        begun = start.inversion if start else picture
+        request = api.request_reconstruction(begun, caption, method, **options)
+        result = api.run(model, request)
+        _ = result.decoded  # kept with it, and part of what it costs
+        own = meter.so_far()
+    return result, start.cost.plus(own) if start else own
+
+
+def inverted(
+    model: ptinv.StableDiffusion,
+    picture: Image.Image,
+    caption: str,
+    method: str,
+    options: dict[str, Any],
+    starts: dict[Hashable, Start],
+) -> Start:
+    """The inversion that a method goes on from: all that are inverted alike have one."""
+    known = ptinv.METHODS["ddim-global" if method == "ddim" else method]
+    told = {"source": caption} if known.needs_source else {}
+    settings = known.settings(**options, **told)
+    key = tuple(known.trajectory.key(settings, caption).items())
+    if key not in starts:
+        how = {name: getattr(settings, name) for name in known.trajectory.uses}
+        with Meter(model) as meter:
+            inversion = ptinv.invert(model, picture, caption, "ddim-global", **how)
+            starts[key] = Start(inversion, meter.so_far())
+    return starts[key]
+
+
+def measured(result: ptinv.Result, picture: Image.Image) -> dict[str, Any]:
+    """The PSNR at the model's size, and the tuning's loss, the mean of all steps; None without."""
+    made, losses = result.decoded, result.losses
+    return {
+        "psnr": psnr(made, resize(picture, made.size)),
         "loss": None if losses is None else float(losses.mean()),
-        "seconds": time.perf_counter() - clock,
     }
 
 
