@@ -66,6 +66,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def run_edits(args: argparse.Namespace) -> None:
     """Makes this process's share of the edits; prints the tables once all are made."""
+    if args.plot:
+        plots.check(args.plot)
     best = search.read(args.rows_from) if args.rows_from else {}
     rows = [*(args.row or VARIANTS), *args.also, *best.values()]
     variants = [parse(row) for row in dict.fromkeys(rows)]

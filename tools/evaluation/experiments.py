@@ -6,13 +6,13 @@ Each is run by `runner.py` into its folder, and reported once none of its items 
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import ptinv
 
 from . import figures, paper, pie, plots, runner, tables
 from .datasets import Case
 from .edits import Bench, groups
+from .plots import Drawing
 from .variants import parse
 
 
@@ -34,15 +34,21 @@ def made(
 
 
 def table(name: str, model: ptinv.StableDiffusion, cases: list[Case], out: Path) -> None:
-    """Reconstructs as one of the paper's tables: prints it, writes it, and draws its losses."""
+    """Reconstructs as one of the paper's tables: prints it, writes it, and draws it over its axis,
+    if it has one."""
     rows = paper.TABLES[name]
     found = made(paper.groups(model, cases, rows), cases, [row.label for row in rows], out)
     if not found:
         return
     print(paper.report(rows, found))
     paper.write_csv(out / "table.csv", rows, found)
-    if curves := paper.losses(rows, found):
-        plotted(out / "losses.png", curves, "N: iterations a step", "loss", logarithmic=True)
+    if axis := paper.AXES.get(name):
+        curves = {figure: paper.curves(rows, found, figure) for figure in ("psnr", "loss")}
+        drawings = [Drawing(out / "figure.png", curves["psnr"], axis, "PSNR, dB")]
+        if curves["loss"]:
+            loss = axis, "the tuning's mean loss", True
+            drawings.append(Drawing(out / "losses.png", curves["loss"], *loss))
+        plotted(drawings)
 
 
 def reconstructions(model: ptinv.StableDiffusion, cases: list[Case], out: Path) -> None:
@@ -67,7 +73,7 @@ def figure(name: str, bench: Bench, cases: list[Case], out: Path, means: Path | 
     print(tables.report(found, wanted.labels[0]))
     tables.write_csv(out / "table.csv", found, wanted.labels[0])
     curves = figures.curves(wanted, found, of_classes)
-    plotted(out / "figure.png", curves, *figures.axes(of_classes))
+    plotted([Drawing(out / "figure.png", curves, *figures.axes(of_classes))])
 
 
 def pie_bench(bench: Bench, cases: list[Case], out: Path) -> None:
@@ -75,6 +81,7 @@ def pie_bench(bench: Bench, cases: list[Case], out: Path) -> None:
     groups = pie.groups_of(pie.bench_of(bench), cases)
     if found := made(groups, cases, [*pie.ENGINES, *pie.ALONE], out):
         print(f"{pie.versions()}\n\n{pie.report(found)}")
+        tables.write_csv(out / "table.csv", found, "DDIM + P2P", pie.COLUMNS)
 
 
 def sheet(cases: list[Case], found: tables.Rows, out: Path) -> None:
@@ -83,9 +90,10 @@ def sheet(cases: list[Case], found: tables.Rows, out: Path) -> None:
     figures.sheet(cases, paths).save(out / "figure.png")
 
 
-def plotted(path: Path, *what: Any, **how: Any) -> None:
-    """Draws a plot beside a table that stands without it, too."""
+def plotted(drawings: list[Drawing]) -> None:
+    """Draws plots beside a table that stands without them, too."""
     try:
-        plots.draw(path, *what, **how)
+        for drawing in drawings:
+            plots.draw(*drawing)
     except ptinv.InputError as error:
         print(f"evaluate.py: {error}", file=sys.stderr)

@@ -25,10 +25,11 @@ import ptinv
 from . import metrics, plots, tables
 from .datasets import Case
 from .networks import unpacked, weights_in
-from .variants import parse
+from .variants import VARIANTS, parse
 
 SHOWN = (128, 128)  # pixels of a sheet's picture at most
 THRESHOLDS = (0.1, 0.2, 0.3, 0.5, 0.7)
+STRENGTHS = ("eta", "guidance", "encode_ratio")  # that a trade-off is drawn over
 ETAS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -92,15 +93,32 @@ def curves(figure: Figure, rows: tables.Rows, means: dict[int, Tensor] | None) -
 
 
 def tradeoff(rows: tables.Rows) -> list[plots.Curve]:
-    """A curve a method through all of its rows, from the most to the least preserving."""
-    by_method: dict[str, list[str]] = {}
+    """A curve through all rows that differ in their strengths only, from the weakest on."""
+    alike: dict[str, list[str]] = {}
     for label in rows:
-        by_method.setdefault(parse(label).method, []).append(label)
+        alike.setdefault(split(label)[0], []).append(label)
     drawn = []
-    for method, labels in by_method.items():
-        noted = sorted(((*point(rows[label], None), label) for label in labels), reverse=True)
-        drawn.append(plots.Curve(method, *zip(*noted, strict=True)))
+    for name, labels in alike.items():
+        labels.sort(key=strengths)
+        points = [point(rows[label], None) for label in labels]
+        notes = [split(label)[1] for label in labels] if len(labels) > 1 else []
+        drawn.append(plots.Curve(name if notes else labels[0], *zip(*points, strict=True), notes))
     return drawn
+
+
+def split(label: str) -> tuple[str, str]:
+    """A row without its strengths, and these: "pti:mask=none", "eta=0.5"."""
+    method, _, rest = VARIANTS.get(label, label).partition(":")
+    fixed, swept = [], []
+    for part in sorted(part.strip() for part in rest.split(",") if part):
+        (swept if part.partition("=")[0].strip() in STRENGTHS else fixed).append(part)
+    return ":".join([method, *([",".join(fixed)] if fixed else [])]), ",".join(swept)
+
+
+def strengths(label: str) -> list[float]:
+    """The strengths of a row, its method's own where it names none."""
+    settings = parse(label).settings("a picture")
+    return [settings.get(name, 0.0) for name in STRENGTHS]
 
 
 def axes(means: dict[int, Tensor] | None) -> tuple[str, str]:

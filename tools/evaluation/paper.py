@@ -46,6 +46,8 @@ class Row:
     label: str
     options: dict[str, Any] = field(default_factory=dict)
     published: float | None = None
+    curve: str = ""  # of a plot, and where on it
+    at: float = 0.0
 
 
 def tuned(inner_steps: int, lr: float) -> list[Row]:
@@ -53,14 +55,16 @@ def tuned(inner_steps: int, lr: float) -> list[Row]:
     how = dict(inner_steps=inner_steps, lr=lr)
     stated = {(5, 0.01): (24.45, 25.71)}.get((inner_steps, lr), (None, None))
     pairs = zip((("NTI", NTI), ("PTI", PTI)), stated, strict=True)
-    return [Row(f"{name}, N={inner_steps}, β={lr}", base | how, paper)
-            for (name, base), paper in pairs]  # fmt: skip
+    return [
+        Row(f"{name}, N={inner_steps}, β={lr}", base | how, paper, f"{name}, β={lr}", inner_steps)
+        for (name, base), paper in pairs
+    ]
 
 
 def ddim(up: float, down: float, paper: float | None = None) -> Row:
     """DDIM with an ω on the way up and one on the way down."""
     options = dict(method="ddim", inversion_guidance=up, guidance=down)
-    return Row(f"DDIM, ω={up:g} up, {down:g} down", options, paper)
+    return Row(f"DDIM, ω={up:g} up, {down:g} down", options, paper, f"ω={up:g} up", down)
 
 
 AE = Row("AE: the VAE alone, the ceiling", dict(method="vae"))
@@ -79,6 +83,7 @@ TABLES = {
     ],
     "table3": [row for n in range(1, 6) for lr in BETAS for row in tuned(n, lr)],
 }
+AXES = {"table1": "ω on the way down", "table3": "N: iterations a step"}  # of those with a plot
 FIG3 = [AE, *TABLES["table2"][1:4], TABLES["table2"][-1]]
 
 
@@ -186,13 +191,11 @@ def write_csv(path: Path, rows: list[Row], found: Rows) -> None:
         csv.writer(file).writerows(lines)
 
 
-def losses(rows: list[Row], found: Rows) -> list[Curve]:
-    """The mean loss by the number of iterations: a curve a method and rate, where N varies."""
-    curves: dict[str, dict[int, float]] = {}
+def curves(rows: list[Row], found: Rows, figure: str) -> list[Curve]:
+    """The mean of a figure over the rows' places: a curve for each that the rows name."""
+    points: dict[str, dict[float, float]] = {}
     for row in rows:
-        name, *rest = row.label.split(", ")
-        if len(rest) == 2 and rest[0].startswith("N="):
-            values = [item.result["loss"] for item in found[row.label]]
-            of = curves.setdefault(f"{name}, {rest[1]}", {})
-            of[row.options["inner_steps"]] = sum(values) / len(values)
-    return [Curve(name, [*of], [*of.values()]) for name, of in curves.items() if len(of) > 1]
+        values = [item.result[figure] for item in found[row.label]]
+        if None not in values:
+            points.setdefault(row.curve, {})[row.at] = sum(values) / len(values)
+    return [Curve(name, [*of], [*of.values()]) for name, of in points.items()]

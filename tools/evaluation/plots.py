@@ -16,8 +16,20 @@ class Curve(NamedTuple):
     notes: Sequence[str] = ()
 
 
-def check() -> None:
-    """Raises InputError where there is no matplotlib."""
+class Drawing(NamedTuple):
+    """What `draw` takes."""
+
+    path: Path
+    curves: Sequence[Curve]
+    x: str
+    y: str
+    logarithmic: bool = False
+
+
+def check(path: Path) -> None:
+    """Raises InputError where there is no matplotlib, and for a path of something else."""
+    if path.suffix.lower() != ".png":
+        raise ptinv.InputError(f"a plot is a PNG; name it {path.stem or 'plot'}.png, not {path}")
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
@@ -27,7 +39,7 @@ def check() -> None:
 def draw(path: Path, curves: Sequence[Curve], x: str, y: str, logarithmic: bool = False) -> None:
     """Draws curves with their points' notes; one of a single point is a mark. Raises InputError as
     `check`, and OSError where it cannot write."""
-    check()
+    check(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -44,5 +56,5 @@ def draw(path: Path, curves: Sequence[Curve], x: str, y: str, logarithmic: bool 
     if logarithmic:
         axes.set_yscale("log")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside right upper")
     figure.savefig(path)

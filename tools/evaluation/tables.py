@@ -178,16 +178,16 @@ def markdown(corner: str, headings: Sequence[str], rows: dict[str, list[str]]) -
     return "\n".join(lines)
 
 
-def write_csv(path: Path, rows: Rows, than: str) -> None:
+def write_csv(path: Path, rows: Rows, than: str, columns: Sequence[Column] = COLUMNS) -> None:
     """A line a row and kind (and all of them): the number of edits, and of every column the mean,
     the interval, and the difference to `than` with its own."""
     parts = ("mean", "low", "high", "difference", "difference_low", "difference_high")
-    heads = [f"{column.name}_{part}" for column in COLUMNS for part in parts]
+    heads = [f"{column.name}_{part}" for column in columns for part in parts]
     lines: list[list[Any]] = [["row", "kind", "edits", *heads]]
     for label, row in rows.items():
         for kind in (*kinds_of(rows), None):
             cells: list[Any] = []
-            for column in COLUMNS:
+            for column in columns:
                 own = values(row, column, kind)
                 other = values(rows.get(than, []), column, kind)
                 for figure in (estimate([*own.values()]), difference(own, other)):
