@@ -8,6 +8,7 @@ from dataclasses import replace
 import evaluate
 import numpy as np
 import pytest
+import torch
 from evaluation import figures, paper, pie, published, tables
 from evaluation.networks import Networks
 from PIL import Image
@@ -193,6 +194,24 @@ def test_a_curve_s_points_are_what_the_judge_saw(name, points, run, tmp_path, mo
         own = [100 * result["success"] for result in results if result["row"] == label]
         assert float(row["success_mean"]) == pytest.approx(np.mean(own))
     assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def test_figures_that_will_not_be_measured_are_refused_before_an_edit_is_made(
+    run, pie_folder, tmp_path, capsys
+):
+    means = tmp_path / "means.pt"
+    torch.save({"classwise": {7: {"mean": torch.zeros(2048)}}}, means)
+    pictures = "--data", "pie", "--images", pie_folder, "--count", 1
+    networks = "--lpips", means, "--inception", means  # any files: none is opened
+    out = tmp_path / "out"
+    for words, said in (
+        (pictures, "have no judge"),
+        (("--class-means", means), "name --lpips, --inception"),
+        (("--class-means", means, *networks), "only imagenet's have"),
+    ):
+        assert run("fig4", *words, "--out", out) == 2
+        assert said in capsys.readouterr().err
+    assert list(out.iterdir()) == []
 
 
 @pytest.fixture

@@ -61,6 +61,9 @@ def reconstructions(model: ptinv.StableDiffusion, cases: list[Case], out: Path) 
 def figure(name: str, bench: Bench, cases: list[Case], out: Path, means: Path | None) -> None:
     """Makes one of the paper's figures of edits. means: of real classes, for CSFID."""
     curved = name in figures.CURVES
+    of_classes = figures.class_means(means) if means else None
+    if curved:
+        figures.check(cases, bench, of_classes)
     wanted = (figures.CURVES | figures.SHEETS)[name]
     bench = bench if curved else replace(bench, keep=out)
     variants = [parse(label) for label in wanted.labels]
@@ -69,7 +72,6 @@ def figure(name: str, bench: Bench, cases: list[Case], out: Path, means: Path | 
         return
     if not curved:
         return sheet(cases, found, out)
-    of_classes = figures.class_means(means) if means else None
     print(tables.report(found, wanted.labels[0]))
     tables.write_csv(out / "table.csv", found, wanted.labels[0])
     curves = figures.curves(wanted, found, of_classes)

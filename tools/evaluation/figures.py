@@ -23,7 +23,8 @@ from world.sheets import Row, Tile, draw_sheet
 import ptinv
 
 from . import metrics, plots, tables
-from .datasets import Case
+from .datasets import KINDS, Case
+from .edits import Bench
 from .networks import unpacked, weights_in
 from .variants import VARIANTS, parse
 
@@ -119,6 +120,20 @@ def strengths(label: str) -> list[float]:
     """The strengths of a row, its method's own where it names none."""
     settings = parse(label).settings("a picture")
     return [settings.get(name, 0.0) for name in STRENGTHS]
+
+
+def check(cases: list[Case], bench: Bench, means: dict[int, Tensor] | None) -> None:
+    """Raises InputError unless a point's two figures will be measured."""
+    if means is None:
+        if not bench.judge or any(case.kind not in KINDS for case in cases):
+            wrong = "these edits have no judge; name --lpips, --inception and --class-means"
+            raise ptinv.InputError(f"{wrong}, with --data imagenet")
+    elif not (bench.networks.lpips and bench.networks.inception):
+        raise ptinv.InputError("CSFID against LPIPS needs both networks; name --lpips, --inception")
+    elif any("classes" not in case.about for case in cases):
+        raise ptinv.InputError(
+            "CSFID is of classes, which only imagenet's have; take --data imagenet"
+        )
 
 
 def axes(means: dict[int, Tensor] | None) -> tuple[str, str]:
