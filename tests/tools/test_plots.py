@@ -4,7 +4,8 @@ import sys
 
 import evaluate
 import pytest
-from evaluation import figures, plots, tables
+import torch
+from evaluation import figures, networks, plots, tables
 from PIL import Image
 
 import ptinv
@@ -81,3 +82,16 @@ def test_a_drawing_has_every_curve_s_points(tmp_path):
     one = plots.Curve("one", [0, 1, 2], [0, 1, 4], ["a", "b", "c"])
     two = plots.Curve("two", [0, 1, 2], [4, 1, 0])
     assert inked(one) < inked(one, two)
+
+
+def test_a_point_of_classes_is_the_mean_lpips_and_the_distance_of_their_means():
+    def edit(lpips: float, target: int, *features: float) -> tables.Item:
+        kept = networks.packed(torch.tensor(features))
+        figures_ = {"lpips": lpips, "features": kept, "classes": [0, target]}
+        return tables.Item(0, "class", figures_)
+
+    edits = [edit(0.1, 1, 1.0, 0.0), edit(0.2, 1, 3.0, 2.0), edit(0.6, 2, 5.0, 5.0)]
+    means = {1: torch.tensor([2.0, 0.0]), 2: torch.tensor([5.0, 8.0])}
+    lpips, csfid = figures.point(edits, means)
+    assert lpips == pytest.approx(0.3)
+    assert csfid == pytest.approx((1 + 9) / 2)  # (2, 1) is 1 from (2, 0), and (5, 5) 3 from (5, 8)
