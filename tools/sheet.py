@@ -4,7 +4,7 @@
 
 The methods run with their own defaults. Prints, in Markdown, how near each comes to the true edit,
 and how far it leaves alone what the edit is not about. With --work an interrupted run goes on where
-it was: finished cells lie in that folder, which is to be emptied when a method has changed.
+it was: finished edits lie in that folder, which is to be emptied when a method has changed.
 """
 
 import argparse
@@ -14,119 +14,120 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
 
-import numpy as np
-import torch
+from evaluation import datasets, edits, runner
+from evaluation.datasets import Case
 from evaluation.embedded import table
+from evaluation.variants import CAPTION, MASK, Variant
 from PIL import Image
 from PIL.ImageOps import contain
-from world.cells import Cell, Way, cells_of
-from world.edits import Edit, edit_of
+from world.edits import Edit
 from world.edits import edits as benchmark
-from world.scenes import Scene
 from world.sheets import Row, Tile, draw_sheet
 
 import ptinv
-from ptinv.core.pictures import to_tensor
 from ptinv.errors import InputError
 from ptinv.methods.table import METHODS, find
-from ptinv.metrics import psnr
 from ptinv.settings import check
 from ptinv.storage.files import check_output, replacing
-from ptinv.storage.pictures import FORMATS
+from ptinv.storage.pictures import FORMATS, open_picture
 
 # besides every method's own row, which has the source text only if it needs it
+TOLD, OWN_MASK = {"source": CAPTION}, {"mask": MASK}
 VARIANTS = (
-    Way("pti with the source text", "pti", told=True),
-    Way("pti, per-object masks", "pti", {"mask_relative_to": "object"}),
-    Way("pti without a mask", "pti", {"mask": None}),
-    Way("pti with the true mask", "pti", true_mask=True),
-    Way("diffedit with the source text", "diffedit", told=True),
+    Variant("pti with the source text", "pti", TOLD),
+    Variant("pti, per-object masks", "pti", {"mask_relative_to": "object"}),
+    Variant("pti without a mask", "pti", {"mask": None}),
+    Variant("pti with the true mask", "pti", OWN_MASK),
+    Variant("diffedit with the source text", "diffedit", TOLD),
 )
 # the number of things in the two scenes of each kind of edit; "all" is about several
 THINGS = {"colour": (1, 2), "object": (1, 2), "background": (1, 2), "all": (2, 3)}
-UNCHANGED, CEILING = "the input as it is", "the true edit through the VAE"
+UNCHANGED = Variant("the input as it is", "nothing", {})
+CEILING = Variant("the true edit through the VAE", "truth", {})
 HEADINGS = {"all": "all of a kind"}
 SHOWN = (128, 128)  # pixels that a picture on the sheet has at most
 LIMIT = 1_200_000  # bytes, of a WebP or JPEG
 
 
-def chosen(seed: int) -> list[Edit]:
+def chosen(seed: int) -> list[Case]:
     """Two edits of each kind: the benchmark's first in a scene of each size in `THINGS`.
 
     So nobody chose them, and no result did.
     """
     places = [(kind, number) for kind, numbers in THINGS.items() for number in numbers]
-    found: dict[tuple[str, int], tuple[str, Scene, Scene]] = {}
-    for kind, scene, edited in benchmark("test", seed):
-        found.setdefault((kind, len(scene.things)), (kind, scene, edited))
+    found: dict[tuple[str, int], Case] = {}
+    for i, (kind, scene, edited) in enumerate(benchmark("test", seed)):
+        case = datasets.case_of(f"test, seed {seed}", i, kind, scene, edited)
+        found.setdefault((kind, len(scene.things)), case)
         if found.keys() >= set(places):
-            return [edit_of(*found[place]) for place in places]
+            return [found[place] for place in places]
 
 
-def ways_of(methods: Iterable[str], steps: int | None = None) -> list[Way]:
+def rows_of(methods: Iterable[str], steps: int | None = None) -> list[Variant]:
     """The named methods, each followed by its variants; all with so many steps, if given.
 
     Raises InputError for an unknown method.
     """
-    ways = []
+    rows = []
     for name in methods:
-        ways.append(Way(name, name, told=find(name).needs_source))
-        ways += [way for way in VARIANTS if way.method == name]
-    return [replace(way, options=way.options | ({"steps": steps} if steps else {})) for way in ways]
+        rows.append(Variant(name, name, TOLD if find(name).needs_source else {}))
+        rows += [row for row in VARIANTS if row.method == name]
+    return [replace(row, options=row.options | ({"steps": steps} if steps else {})) for row in rows]
 
 
-def figures(edits: list[Edit], cells: list[Cell]) -> list[float]:
-    """The means of: PSNR to the true edit; to the input outside the true mask; seconds."""
-    pairs = list(zip(edits, cells, strict=True))
-    return [
-        mean(psnr(cell.picture, edit.truth) for edit, cell in pairs),
-        mean(psnr_outside(cell.picture, edit) for edit, cell in pairs),
-        mean(cell.seconds for cell in cells),
-    ]
+class Made(NamedTuple):
+    """A row's results, in the order of the edits."""
+
+    pictures: list[Image.Image]
+    figures: list[float]  # the means of: PSNR to the true edit; to the input elsewhere; seconds
 
 
-def psnr_outside(made: Image.Image, edit: Edit) -> float:
-    """The PSNR to the input where the true edit leaves it as it is."""
-    outside = torch.from_numpy(np.asarray(edit.mask) == 0)
-    return psnr(to_tensor(made)[..., outside], to_tensor(edit.picture)[..., outside])
+def made(
+    model: ptinv.StableDiffusion, cases: list[Case], rows: list[Variant], folder: Path
+) -> dict[str, Made]:
+    """Each row's results by its label, those between which a method can lie among them; what the
+    folder holds is read. Raises InputError if an edit failed."""
+    rows = [UNCHANGED, CEILING, *rows]
+    groups = edits.groups(edits.Bench(model, keep=folder), cases, rows)
+    runner.run(groups, folder, kept=lambda result: (folder / result["file"]).is_file())
+    known = runner.results(folder)
+    results = [[known.get(runner.key_of(item)) for item in group.items] for group in groups]
+    if any(result is None for group in results for result in group):
+        raise InputError("some edits failed, as said above")
+    return {row.label: of_row([group[i] for group in results], folder)
+            for i, row in enumerate(rows)}  # fmt: skip
 
 
-def measured(
-    model: ptinv.StableDiffusion, edits: list[Edit], cells: dict[str, list[Cell]]
-) -> dict[str, list[float]]:
-    """The figures of each row by its label, after those between which a method can lie."""
-    unchanged = [Cell(edit.picture, 0.0) for edit in edits]
-    coded = [Cell(ptinv.reconstruct(model, edit.truth, method="vae"), 0.0) for edit in edits]
-    rows = {UNCHANGED: unchanged, CEILING: coded} | cells
-    return {label: figures(edits, row) for label, row in rows.items()}
+def of_row(results: list[dict[str, Any]], folder: Path) -> Made:
+    """The pictures and the mean figures of one row's results."""
+    names = ("psnr", "psnr_outside", "seconds")
+    means = [mean(result[name] for result in results) for name in names]
+    return Made([open_picture(folder / result["file"]) for result in results], means)
 
 
-def drawn(
-    edits: list[Edit],
-    ways: list[Way],
-    cells: dict[str, list[Cell]],
-    measures: dict[str, list[float]],
-) -> Image.Image:
+def drawn(wanted: list[Edit], rows: list[Variant], results: dict[str, Made]) -> Image.Image:
     """The sheet: the inputs and the true edits, then the methods, with their figures."""
     inputs = [
         Tile(contain(edit.picture, SHOWN), HEADINGS.get(edit.kind, edit.kind), edit.target, new)
-        for edit, new in zip(edits, map(emphasised, edits), strict=True)
+        for edit, new in zip(wanted, map(emphasised, wanted), strict=True)
     ]
-    truths = [Tile(contain(edit.truth, SHOWN)) for edit in edits]
-    nothing, ceiling = measures[UNCHANGED][0], measures[CEILING][0]
-    rows = [
+    truths = [Tile(contain(edit.truth, SHOWN)) for edit in wanted]
+    nothing, ceiling = (results[row.label].figures[0] for row in (UNCHANGED, CEILING))
+    lines = [
         Row(inputs, "the input", f"{nothing:.1f} dB to the true edit"),
         Row(truths, "the true edit", f"{ceiling:.1f} dB through the VAE"),
         Row([], "the methods"),
     ]
-    for way in ways:
-        to_truth, to_input, _ = measures[way.label]
+    for row in rows:
+        to_truth, to_input, _ = results[row.label].figures
         notes = f"{to_truth:.1f} dB to the true edit\n{to_input:.1f} dB to the input elsewhere"
-        notes += "\nneeds the source text" if find(way.method).needs_source else ""
-        made = [Tile(contain(cell.picture, SHOWN)) for cell in cells[way.label]]
-        rows.append(Row(made, way.label, notes))
-    return draw_sheet(rows)
+        notes += "\nneeds the source text" if find(row.method).needs_source else ""
+        tiles = [Tile(contain(picture, SHOWN)) for picture in results[row.label].pictures]
+        lines.append(Row(tiles, row.label, notes))
+    return draw_sheet(lines)
 
 
 def emphasised(edit: Edit) -> set[str]:
@@ -153,7 +154,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--methods", metavar="A,B", help="only these, in this order (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of the scenes (default 0)")
     parser.add_argument("--steps", type=int, help="of every method, for a quick look")
-    parser.add_argument("--work", type=Path, metavar="FOLDER", help="for finished cells")
+    parser.add_argument("--work", type=Path, metavar="FOLDER", help="for finished edits")
     parser.add_argument("--device")
     parser.add_argument("--dtype")
     args = parser.parse_args(argv)
@@ -162,19 +163,20 @@ def main(argv: list[str] | None = None) -> int:
         check("seed", args.seed, 0, 2**32 - 1, whole=True)
         if args.steps is not None:
             check("steps", args.steps, 2, 500, whole=True)
-        ways = ways_of(args.methods.split(",") if args.methods else METHODS, args.steps)
+        rows = rows_of(args.methods.split(",") if args.methods else METHODS, args.steps)
         if args.work:
             args.work.mkdir(parents=True, exist_ok=True)
         model = ptinv.load(args.model, args.device, args.dtype)
-        edits = chosen(args.seed)
-        cells = cells_of(model, edits, ways, args.work)
-        measures = measured(model, edits, cells)
-        save(drawn(edits, ways, cells, measures), out)
+        cases = chosen(args.seed)
+        with TemporaryDirectory() as scratch:
+            results = made(model, cases, rows, args.work or Path(scratch))
+        save(drawn([case.open() for case in cases], rows, results), out)
     except (InputError, OSError, FloatingPointError) as error:
         print(f"sheet.py: {error}", file=sys.stderr)
         return 2
     headings = ["PSNR to the true edit, dB", "to the input outside the true mask, dB", "seconds"]
-    table(f"{len(edits)} edits", headings, measures, 1)
+    figures = {label: row.figures for label, row in results.items()}
+    table(f"{len(cases)} edits", headings, figures, 1)
     return 0
 
 

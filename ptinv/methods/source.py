@@ -61,11 +61,13 @@ def infer(
             break
         at, timesteps = named[new], FAR if is_place(words, named[new][-1]) else NEAR
         texts = swaps(text, words, at, among or nearest(model, table, new), table)
-        for rows, kept in ROUNDS[timesteps] if texts else ():
+        settled.add(new)
+        if not texts:
+            continue
+        for rows, kept in ROUNDS[timesteps]:
             loss = losses(texts, timesteps[:rows])
             texts = [texts[i] for i in loss.argsort()[:kept]]
-        settled.add(new)
-        if texts and loss.min() < (1 - MARGIN) * losses([text], timesteps)[0]:
+        if loss.min() < (1 - MARGIN) * losses([text], timesteps)[0]:
             text = texts[0]
             settled.add(singular(read(model.tokenizer, text)[at[0]].text, table))
     return text

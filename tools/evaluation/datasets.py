@@ -34,13 +34,14 @@ def drawn(split: str, seed: int, count: int, kinds: Collection[str]) -> list[Cas
     """The first `count` edits of each kind, the kinds in turn."""
     listed = islice(scenes_edits.edits(split, seed), count * len(KINDS))
     return [
-        _drawn(f"{split}, seed {seed}", i, *edit)
+        case_of(f"{split}, seed {seed}", i, *edit)
         for i, edit in enumerate(listed)
         if edit[0] in kinds
     ]
 
 
-def _drawn(data: str, index: int, kind: str, scene: Scene, edited: Scene) -> Case:
+def case_of(data: str, index: int, kind: str, scene: Scene, edited: Scene) -> Case:
+    """The edit that makes one scene another."""
     about = {"data": data, "index": index}
     opened = partial(edit_of, kind, scene, edited)
     return Case(about, kind, caption(scene), caption(edited), opened)
