@@ -60,9 +60,8 @@ def infer(
         if new is None or (text != prompt and costs[new] > -MARGIN):
             break
         at, timesteps = named[new], FAR if is_place(words, named[new][-1]) else NEAR
-        texts = swaps(text, words, at, among or nearest(model, table, new), table)
         settled.add(new)
-        if not texts:
+        if not (texts := swaps(text, words, at, among or nearest(model, table, new), table)):
             continue
         for rows, kept in ROUNDS[timesteps]:
             loss = losses(texts, timesteps[:rows])
