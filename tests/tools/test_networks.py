@@ -129,6 +129,26 @@ def test_what_is_no_such_network_is_a_sentence(name, tmp_path):
         Networks(**{name: tmp_path / "none"}).hashes()
 
 
+@pytest.mark.parametrize("content", [b"", b"nothing of the kind", "a list", "a program"])
+def test_a_file_that_holds_no_weights_is_one_sentence_and_is_never_run(content, tmp_path):
+    path, flag = tmp_path / "weights.pth", tmp_path / "run"
+
+    class Program:
+        def __reduce__(self):
+            return (Path.touch, (flag,))
+
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save([1] if content == "a list" else Program(), path)
+    with pytest.raises(ptinv.InputError) as raised:
+        networks.weights_in(path)
+    assert str(raised.value) == f"{path} holds no weights of PyTorch's; fetch it again"
+    assert not flag.exists()
+    with pytest.raises(ptinv.InputError, match="none.pth cannot be read"):
+        networks.weights_in(tmp_path / "none.pth")
+
+
 @pytest.mark.parametrize(
     "kind, name", [("squeezenet1_1", "squeezenet1_1"), ("alexnet", "alexnet-owt")]
 )

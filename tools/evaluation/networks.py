@@ -218,10 +218,14 @@ def lpips_by(trunk: Path) -> Callable[[Image.Image, Image.Image], float]:
 def weights_in(path: Path) -> dict[str, Tensor]:
     """The tensors in a file of PyTorch's. Raises InputError for anything else."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, UnpicklingError) as error:
-        why = str(error).splitlines()[0]
-        raise ptinv.InputError(f"{path} holds no weights ({why}); fetch it again") from error
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ptinv.InputError(f"{path} cannot be read ({error.strerror})") from error
+    except (EOFError, RuntimeError, ValueError, UnpicklingError):
+        found = None  # torch's own words would advise to run what the file holds
+    if not isinstance(found, dict):
+        raise ptinv.InputError(f"{path} holds no weights of PyTorch's; fetch it again")
+    return found
 
 
 def only(picture: Image.Image, mask: Image.Image) -> Image.Image:
