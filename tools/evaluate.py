@@ -139,9 +139,10 @@ def run_report(args: argparse.Namespace) -> None:
             row[about["index"]] = tables.Item(about["index"], about["kind"], result)
     if not found:
         raise ptinv.InputError(f"there are no results in {args.folder}")
+    means = figures.class_means(args.class_means) if args.class_means else None
     for run, by_label in found.items():
         rows = {label: list(row.values()) for label, row in by_label.items()}
-        print(f"{', '.join(run)}\n\n{tables.report(rows, args.than)}\n")
+        print(f"{', '.join(run)}\n\n{tables.report(rows, args.than, means)}\n")
 
 
 def bench(args: argparse.Namespace) -> edits.Bench:
@@ -265,6 +266,7 @@ def parser() -> argparse.ArgumentParser:
     one = command("report", run_report, "the tables of a folder's finished edits", model=False)
     one.add_argument("folder", type=Path)
     one.add_argument("--than", default="pti", help="the row that all differ from (default pti)")
+    one.add_argument("--class-means", type=Path, metavar="FILE", help="FlexIT's, for CSFID")
 
     for name, about in (("judge", "is the judge right?"), ("model", "is the model good?")):
         one = command(name, run_embedded, about)

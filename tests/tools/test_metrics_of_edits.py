@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from evaluation import metrics, tables
+from evaluation import metrics, networks, tables
 from PIL import Image
 from world.scenes import read
 
@@ -95,3 +95,21 @@ def test_an_interval_holds_the_mean_and_narrows_with_the_number_of_items():
 def test_a_difference_is_of_the_items_that_both_have():
     found = tables.difference({1: 2.0, 2: 5.0, 3: 9.0}, {2: 1.0, 1: 1.0})
     assert found.mean == 2.5 and (found.low, found.high) == (1, 4)
+
+
+def with_features(case: int, made: list[float], before: list[float], **more) -> tables.Item:
+    kept = {"features": made, "features_before": before}
+    packed = {name: networks.packed(torch.tensor(values)) for name, values in kept.items()}
+    return tables.Item(case, "class", packed | more)
+
+
+def test_a_report_has_the_distances_of_sets_where_features_and_means_of_classes_are():
+    row = [with_features(i, [x, 3.0], [x, 0.0], classes=[0, 7]) for i, x in enumerate((1.0, 3.0))]
+    other = [tables.Item(0, "class", {"psnr": 1.0})]
+    means = {7: torch.tensor([2.0, 1.0])}
+    rows = {"pti": row, "nothing": other}
+    with_means, without = tables.report(rows, "pti", means), tables.report(rows, "pti")
+    # a shift by 3, with the covariance as it was; the mean (2, 3) is 2 from its class's
+    assert with_means.endswith("| pti | 9.00 | 4.00 |\n| nothing | not measured | not measured |")
+    assert "| pti | 9.00 | not measured |" in without
+    assert "Fréchet" not in tables.report({"nothing": other}, "pti", means)

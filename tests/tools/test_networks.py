@@ -1,5 +1,7 @@
 """Networks that the user names: small random ones in the same formats, against direct formulas."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -55,7 +57,7 @@ def test_the_clip_score_is_100_times_the_cosine_of_both_embeddings(clip):
     found = Networks(clip=clip).figures(PICTURE, OTHER, "a red dog", None)
     model = CLIPModel.from_pretrained(clip).eval()
     tokens = CLIPTokenizer.from_pretrained(clip)(["a red dog"], return_tensors="pt")
-    near = PICTURE.resize((45, 32), Image.Resampling.BICUBIC).crop((6, 0, 38, 32))
+    near = PICTURE.resize((44, 32), Image.Resampling.BICUBIC).crop((6, 0, 38, 32))
     x = torch.from_numpy(np.array(near)).movedim(2, 0)[None] / 255
     mean, std = (torch.tensor(v)[:, None, None] for v in (networks.CLIP_MEAN, networks.CLIP_STD))
     with torch.no_grad():
@@ -100,7 +102,7 @@ def test_the_structure_distance_is_of_the_last_layer_s_keys(dino):
 
 def test_inception_s_features_are_of_the_middle_and_come_through_a_line_of_json():
     found = networks.inception_features(Inception(), PICTURE)
-    square = PICTURE.crop((8, 0, 48, 40)).resize((256, 256))
+    square = PICTURE.resize((358, 256), Image.Resampling.BILINEAR).crop((51, 0, 307, 256))
     mean = np.asarray(square, np.float64).mean((0, 1))
     features = networks.unpacked(networks.packed(found))
     assert features.numpy() == pytest.approx(np.concatenate([mean, mean**2]), rel=1e-5)
@@ -127,6 +129,26 @@ def test_what_is_no_such_network_is_a_sentence(name, tmp_path):
         Networks(**{name: tmp_path / "none"}).hashes()
 
 
+@pytest.mark.parametrize("content", [b"", b"nothing of the kind", "a list", "a program"])
+def test_a_file_that_holds_no_weights_is_one_sentence_and_is_never_run(content, tmp_path):
+    path, flag = tmp_path / "weights.pth", tmp_path / "run"
+
+    class Program:
+        def __reduce__(self):
+            return (Path.touch, (flag,))
+
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save([1] if content == "a list" else Program(), path)
+    with pytest.raises(ptinv.InputError) as raised:
+        networks.weights_in(path)
+    assert str(raised.value) == f"{path} holds no weights of PyTorch's; fetch it again"
+    assert not flag.exists()
+    with pytest.raises(ptinv.InputError, match="none.pth cannot be read"):
+        networks.weights_in(tmp_path / "none.pth")
+
+
 @pytest.mark.parametrize(
     "kind, name", [("squeezenet1_1", "squeezenet1_1"), ("alexnet", "alexnet-owt")]
 )
@@ -140,6 +162,43 @@ def test_lpips_is_torchmetrics_with_the_trunk_of_the_file(kind, name, tmp_path):
     wide = PICTURE.resize((96, 96)), OTHER.resize((96, 96))
     measured = networks.lpips_by(path)
     assert measured(wide[0], wide[0]) == 0
-    found = measured(*wide)
+    wanted = lpips_by_hand(trunk.eval().features, kind, *wide)
+    assert measured(*wide) == pytest.approx(wanted, rel=1e-4) and wanted > 0
     torch.save(getattr(models, kind)(weights=None).state_dict(), path)
-    assert found > 0 and networks.lpips_by(path)(*wide) != found
+    assert networks.lpips_by(path)(*wide) != pytest.approx(wanted, rel=1e-4)
+
+
+def lpips_by_hand(features: torch.nn.Sequential, kind: str, *pictures: Image.Image) -> float:
+    """The weighted squared difference of unit features, summed over a trunk's layers."""
+    from torchmetrics.functional.image import lpips
+
+    taps, short = {
+        "squeezenet1_1": ((1, 4, 7, 9, 10, 11, 12), "squeeze"),
+        "alexnet": ((1, 4, 7, 9, 11), "alex"),
+    }[kind]
+    heads = Path(lpips.__file__).with_name("lpips_models") / f"{short}.pth"
+    weights = torch.load(heads, map_location="cpu", weights_only=True)
+    mean = torch.tensor([-0.030, -0.088, -0.188])[:, None, None]
+    deviation = torch.tensor([0.458, 0.448, 0.450])[:, None, None]
+    x = torch.stack([torch.from_numpy(np.array(p)).movedim(2, 0) / 127.5 - 1 for p in pictures])
+    x, total = (x - mean) / deviation, 0.0
+    with torch.no_grad():
+        for i, layer in enumerate(features):
+            x = layer(x)
+            if i in taps:
+                a, b = F.normalize(x, dim=1)
+                weight = weights[f"lin{taps.index(i)}.model.1.weight"][0]
+                total += float(((a - b).square() * weight).sum(0).mean())
+    return total
+
+
+@pytest.mark.parametrize("size", [(40, 56), (56, 40), (40, 40), (701, 333)])
+def test_the_middle_is_a_square_that_keeps_the_proportions(size):
+    x, y = np.meshgrid(np.linspace(0, 255, size[0]), np.linspace(0, 255, size[1]))
+    ramps = Image.fromarray(np.stack([x, y, x], 2).astype(np.uint8))
+    square = np.asarray(networks.middle(ramps, 32), float)
+    assert square.shape == (32, 32, 3)
+    step = 255 / 32 * min(size) / np.array(size)  # a pixel of the square, on either ramp
+    slopes = np.diff(square[:, :, 0].mean(0)).mean(), np.diff(square[:, :, 1].mean(1)).mean()
+    assert slopes == pytest.approx(step, rel=0.06)
+    assert square.mean((0, 1)) == pytest.approx(127, abs=max(step))

@@ -74,6 +74,23 @@ def test_pie_bench_s_brackets_are_stripped_and_its_masks_are_runs(tmp_path):
     assert inner == {(2, 1), (2, 2), (5000 // 512, 5000 % 512), (5000 // 512, 5000 % 512 + 1)}
 
 
+@pytest.mark.parametrize("mask", [[1, 2, 3], ["a", 2], [1.5, 2], [-5, 2], None, {"a": 1, "b": 2}])
+def test_a_mask_of_something_else_is_a_sentence(mask, tmp_path):
+    one = {"image_path": "7.png", "original_prompt": "a cat", "editing_prompt": "a dog",
+           "editing_type_id": "1", "blended_word": "", "mask": mask}  # fmt: skip
+    (tmp_path / "mapping_file.json").write_text(json.dumps({"7": one}))
+    with pytest.raises(ptinv.InputError, match="mapping_file.json is not PIE-Bench's"):
+        published.pie(tmp_path, None, None)
+
+
+def test_a_picture_that_is_not_there_is_named(coco):
+    folder, annotations = coco
+    (case,) = published.coco(folder, annotations, 1, 0)
+    (folder / case.about["picture"]).unlink()
+    with pytest.raises(ptinv.InputError, match=case.about["picture"]):
+        case.open()
+
+
 def test_a_run_beyond_the_last_pixel_ends_there():
     mask = np.asarray(published.decoded([512 * 511 - 2, 10**6]))
     assert mask.shape == (512, 512) and mask[510, -2] == 255 and mask[510, -3] == 0

@@ -9,6 +9,8 @@ from data.record_metrics import OUT, features, levels
 from evaluation import metrics
 from PIL import Image
 
+import ptinv
+
 RECORDED = json.loads(OUT.read_text())
 A, B = (Image.fromarray(levels(48, 40, seed)) for seed in (0, 1))
 
@@ -55,3 +57,5 @@ def test_csfid_is_the_mean_over_classes_of_the_squared_distance_of_their_means()
     edits = torch.tensor([[0.0, 0.0], [2.0, 0.0], [5.0, 5.0]])
     means = {7: torch.tensor([1.0, 3.0]), 2: torch.tensor([5.0, 4.0])}
     assert metrics.csfid(edits, [7, 7, 2], means) == pytest.approx((9 + 1) / 2)
+    with pytest.raises(ptinv.InputError, match="no mean of class 5 is known"):
+        metrics.csfid(edits, [7, 5, 2], means)

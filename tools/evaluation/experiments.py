@@ -72,7 +72,7 @@ def figure(name: str, bench: Bench, cases: list[Case], out: Path, means: Path | 
         return
     if not curved:
         return sheet(cases, found, out)
-    print(tables.report(found, wanted.labels[0]))
+    print(tables.report(found, wanted.labels[0], of_classes))
     tables.write_csv(out / "table.csv", found, wanted.labels[0])
     curves = figures.curves(wanted, found, of_classes)
     plotted([Drawing(out / "figure.png", curves, *figures.axes(of_classes))])

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 from world.scenes import Content
 
+import ptinv
 from ptinv import metrics
 
 WINDOW, SIGMA = 11, 1.5  # of SSIM's Gaussian, as Wang et al. have it
@@ -79,7 +80,10 @@ def overlap(mask: Tensor, truth: Tensor) -> float:
 def csfid(features: Tensor, classes: list[int], means: dict[int, Tensor]) -> float:
     """CSFID as the field computes it, FlexIT's "simplified" one: the mean over the target classes
     of ‖mean of its edits - mean of the class‖², without covariances. features: (n, d) of the edits;
-    classes: of each, the target's; means: (d,) of real pictures by class."""
+    classes: of each, the target's; means: (d,) of real pictures by class. Raises InputError where
+    one has no mean."""
+    if missing := set(classes) - means.keys():
+        raise ptinv.InputError(f"no mean of class {min(missing)} is known; name a file of all")
     of = torch.tensor(classes)
     found = [(features[of == c].mean(0) - means[c]).square().sum() for c in dict.fromkeys(classes)]
     return float(torch.stack(found).mean())

@@ -1,14 +1,17 @@
 """Networks that measure pictures: files and folders that the user names, and nothing is fetched.
 
     inception   FID's Inception, weights-inception-2015-12-05-6726825d.pth, for torch-fidelity:
-                2048 features of a picture at 256 pixels, for CSFID and the Fréchet distance
+                2048 features of a picture's middle at 256 pixels, for CSFID and the Fréchet
+                distance
     clip        a folder of transformers' CLIPModel with its tokenizer; usual is
                 openai/clip-vit-large-patch14
     dino        a folder of transformers' ViTModel: facebook/dino-vitb8, for the structure distance
     lpips       squeezenet1_1-b8a52dc0.pth (PIE-Bench's choice) or alexnet-owt-7be5be79.pth
-                (FlexIT's) of torchvision, for torchmetrics
+                (FlexIT's) of torchvision, for torchmetrics; `lpips` is of the pictures' middle
+                at 256 pixels, as FlexIT has it
 
-The libraries of the last and the first are the extra `metrics`. Figures by other files are other
+The libraries of the last and the first are the extra `metrics`; torchvision must be of torch's own
+build, for the CPU or for CUDA. Figures by other files are other
 figures: a run's settings hold their hashes. Weights are opened as tensors, never as programs.
 """
 
@@ -36,6 +39,7 @@ from .metrics import pixels
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SIDE = 256  # pixels that FlexIT measures at
 KEYS = ("key", "k_proj")  # a layer's name in transformers, old and new
 EXTRA = "needs an extra: pip install -e '.[metrics]'"
 TRUNKS = {"squeezenet1_1": "squeeze", "alexnet": "alex"}
@@ -68,7 +72,7 @@ class Networks:
         if self.dino:
             found["structure"] = structure_distance(self._dino, picture, made)
         if self.lpips:
-            found["lpips"] = self.distance(made, picture)
+            found["lpips"] = self.distance(middle(made, SIDE), middle(picture, SIDE))
         if self.inception:
             found["features"] = packed(inception_features(self._inception, made))
             found["features_before"] = packed(inception_features(self._inception, picture))
@@ -120,17 +124,22 @@ def normalised(levels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) 
     return (levels - mean) / std
 
 
+def middle(
+    picture: Image.Image, side: int, how: Image.Resampling = Image.Resampling.BILINEAR
+) -> Image.Image:
+    """The square in the middle of a picture, resized to a side before it is cut out."""
+    size = [int(side * length / min(picture.size)) for length in picture.size]
+    left, top = ((length - side) // 2 for length in size)
+    return picture.resize(size, how).crop((left, top, left + side, top + side))
+
+
 def clip_score(
     model: CLIPModel, tokenizer: CLIPTokenizer, picture: Image.Image, text: str
 ) -> float:
     """100 times the cosine between a picture's and a text's embeddings, at least 0 (Hessel et al.,
     arXiv 2104.08718, without its factor)."""
     side = model.config.vision_config.image_size
-    scale = side / min(picture.size)
-    size = tuple(max(side, round(length * scale)) for length in picture.size)
-    near = picture.resize(size, Image.Resampling.BICUBIC)
-    left, top = ((length - side) // 2 for length in size)
-    levels = pixels(near.crop((left, top, left + side, top + side))).float() / 255
+    levels = pixels(middle(picture, side, Image.Resampling.BICUBIC)).float() / 255
     longest = model.config.text_config.max_position_embeddings
     tokens = tokenizer([text], truncation=True, max_length=longest, return_tensors="pt")
     out = model(
@@ -181,10 +190,7 @@ def inception_by(path: Path) -> nn.Module:
 
 def inception_features(model: nn.Module, picture: Image.Image) -> Tensor:
     """A picture's features (2048,), of its middle at 256 pixels."""
-    side = min(picture.size)
-    left, top = ((length - side) // 2 for length in picture.size)
-    square = picture.crop((left, top, left + side, top + side)).resize((256, 256))
-    return model(pixels(square).to(torch.uint8))[0][0].float()
+    return model(pixels(middle(picture, SIDE)).to(torch.uint8))[0][0].float()
 
 
 def lpips_by(trunk: Path) -> Callable[[Image.Image, Image.Image], float]:
@@ -212,10 +218,14 @@ def lpips_by(trunk: Path) -> Callable[[Image.Image, Image.Image], float]:
 def weights_in(path: Path) -> dict[str, Tensor]:
     """The tensors in a file of PyTorch's. Raises InputError for anything else."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, UnpicklingError) as error:
-        why = str(error).splitlines()[0]
-        raise ptinv.InputError(f"{path} holds no weights ({why}); fetch it again") from error
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ptinv.InputError(f"{path} cannot be read ({error.strerror})") from error
+    except (EOFError, RuntimeError, ValueError, UnpicklingError):
+        found = None  # torch's own words would advise to run what the file holds
+    if not isinstance(found, dict):
+        raise ptinv.InputError(f"{path} holds no weights of PyTorch's; fetch it again")
+    return found
 
 
 def only(picture: Image.Image, mask: Image.Image) -> Image.Image:

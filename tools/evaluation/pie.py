@@ -6,7 +6,9 @@ self-attention (of up to 32² cells) for 0.6 of the steps, and doubles the blend
 PTI is here twice: from picture and prompt alone, as it was meant, and told what the others are.
 
 Fidelity is measured on the picture times 1 - mask: what is masked is black in both, so its figures
-are higher than over the background alone. It is absent where a mask covers everything.
+are higher than over the background alone. SSIM leaves out what lies within half a window of the
+edge, as torchmetrics 1.0 did; newer ones mirror the picture there. Fidelity is absent where a
+mask covers everything.
 """
 
 from dataclasses import replace

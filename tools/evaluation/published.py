@@ -81,10 +81,10 @@ def pie(images: Path, annotations: Path | None, count: int | None) -> list[Case]
         cases = [
             _case("pie", i, images / "annotation_images" / one["image_path"],
                   str(one["editing_type_id"]), *(bare(one[n]) for n in PROMPTS),
-                  mask=one["mask"], blend=str(one["blended_word"]).split())
+                  mask=_runs(one["mask"]), blend=str(one["blended_word"]).split())
             for i, one in enumerate(list(said.values())[:count])
         ]  # fmt: skip
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise _not(annotations, "PIE-Bench's mapping_file.json", error) from error
     return _some(cases, annotations)
 
@@ -92,6 +92,13 @@ def pie(images: Path, annotations: Path | None, count: int | None) -> list[Case]
 def bare(prompt: str) -> str:
     """A prompt without the brackets that mark what is edited."""
     return prompt.replace("[", "").replace("]", "")
+
+
+def _runs(mask: list[int]) -> list[int]:
+    """The mask's pairs. Raises ValueError for what is none."""
+    if len(mask) % 2 or any(type(n) is not int or n < 0 for n in mask):
+        raise ValueError("a mask is pairs of a start and a length")
+    return mask
 
 
 def decoded(runs: list[int]) -> Image.Image:

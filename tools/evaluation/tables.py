@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from .metrics import frechet
+from .metrics import csfid, frechet
 from .networks import unpacked
 
 DRAWS = 10_000
@@ -115,27 +115,37 @@ def shown(figure: Estimate | None, digits: int, sign: str = "") -> str:
     return f"{mean} [{figure.low:{sign}.{digits}f}, {figure.high:{sign}.{digits}f}]"
 
 
-def report(rows: Rows, than: str) -> str:
-    """The tables in Markdown: by kind; every column; the differences to the row `than`."""
+def report(rows: Rows, than: str, means: dict[int, torch.Tensor] | None = None) -> str:
+    """The tables in Markdown: by kind; every column; the differences to the row `than`; where there
+    are features, the distances of sets. means: of real pictures by class, for CSFID."""
     others = {label: row for label, row in rows.items() if label != than}
     parts = [_by_kind(rows, column, than) for column in BY_KIND]
     parts.append(_all_columns(rows, "mean [95 % interval]", {}))
     if than in rows:
         parts.append(_all_columns(others, f"difference to {than}", {than: rows[than]}))
     if any("features" in item.result for row in rows.values() for item in row):
-        parts.append(markdown("of all edits", ["Fréchet distance to the pictures"], _sets(rows)))
+        headings = ["Fréchet distance to the pictures", "CSFID"]
+        parts.append(markdown("of all edits", headings, _sets(rows, means)))
     return "\n\n".join(parts)
 
 
-def _sets(rows: Rows) -> dict[str, list[str]]:
+def _sets(rows: Rows, means: dict[int, torch.Tensor] | None) -> dict[str, list[str]]:
     """The figures that are no mean over edits, of the rows that have features."""
     cells = {}
     for label, row in rows.items():
-        both = [
-            torch.stack([unpacked(item.result[name]) for item in row])
+        results = [item.result for item in row if "features" in item.result]
+        if not results:
+            cells[label] = ["not measured", "not measured"]
+            continue
+        made, before = (
+            torch.stack([unpacked(result[name]) for result in results])
             for name in ("features", "features_before")
+        )
+        targets = [result["classes"][1] for result in results if "classes" in result]
+        cells[label] = [
+            f"{frechet(made, before):.2f}" if len(results) > 1 else "–",
+            f"{csfid(made, targets, means):.2f}" if targets and means else "not measured",
         ]
-        cells[label] = [f"{frechet(*both):.2f}" if len(row) > 1 else "–"]
     return cells
 
 
