@@ -19,7 +19,7 @@ from .controls import SIDE_BY_SIDE, AttentionStore, chained, reweight
 from .edit import Edit
 from .masks import fixed_masks, mask_at
 from .request import Request, made_alike, settings_for
-from .source import infer
+from .source import QUICK, THOROUGH, infer
 from .stages import Progress, silent
 from .table import MISSING, Method, name_of
 from .words import change_of, choose_words, new_words, read, warn_of_words
@@ -74,7 +74,8 @@ def understood(model: StableDiffusion, request: Request, z0: Tensor | None) -> S
         return replace(settings, source=None)
     if (source := settings.source) == AUTO:
         choose_words(tokenizer, prompt, replace(settings, source=prompt), ("target",))  # checks
-        source = infer(model, z0, prompt, (settings.among or "").split(), settings.seed)
+        search = QUICK if method.strengths else THOROUGH
+        source = infer(model, z0, prompt, (settings.among or "").split(), settings.seed, search)
     new = new_words(tokenizer, prompt, source)
     shown = f"the picture shows: {source}; new: {' '.join(word.text for word in new) or 'nothing'}"
     remark(shown, Remark if new else Doubt)

@@ -18,7 +18,7 @@ picture, and the target's shares its attention. A method needs no name:
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -124,6 +124,18 @@ EVERYWHERE = {"mask_from": None}
 DIFFEDIT = {"mask_from": "difference", "mask_threshold": 0.5}
 PIVOT = {"encode_ratio": 1.0, "inversion_guidance": 1.0, "source": AUTO}
 
+READ_OFF = Method(
+    "PTI's walk with c_t = ∅: source text, mask and strength read off picture and prompt",
+    condition=lambda e: constant(e.null, torch.lerp(e.null, e.target, e.settings.eta)),
+    reads=("negative", "eta"),
+    defaults=DIFFEDIT | {"source": AUTO, "steps": 20, "guidance": 5.5},
+    strengths={
+        "modifier": {"encode_ratio": 0.8},
+        "thing": {"encode_ratio": 1.0, "mask_threshold": 0.35},
+        "place": {"encode_ratio": 1.0, "guidance": 7.5, "eta": 1.0, "mask": None},
+    },
+)
+
 METHODS = {
     "pti": Method(
         "Prompt Tuning Inversion: tune c_t, then sample with η·c* + (1-η)·c_t, blending locally",
@@ -131,16 +143,12 @@ METHODS = {
         condition=lambda e: interpolate(e.null, e.tuned, e.target, e.settings.eta),
         reads=("eta",),
     ),
-    "auto": Method(
-        "PTI's walk with c_t = ∅: source text, mask and strength read off picture and prompt",
-        condition=lambda e: constant(e.null, torch.lerp(e.null, e.target, e.settings.eta)),
-        reads=("negative", "eta"),
-        defaults=DIFFEDIT | {"source": AUTO, "steps": 20, "guidance": 5.5},
-        strengths={
-            "modifier": {"encode_ratio": 0.8},
-            "thing": {"encode_ratio": 1.0, "mask_threshold": 0.35},
-            "place": {"encode_ratio": 1.0, "guidance": 7.5, "eta": 1.0, "mask": None},
-        },
+    "auto": READ_OFF,
+    "fast": replace(
+        READ_OFF,
+        title="auto in fewer steps, with fewer noises for its mask",
+        defaults=READ_OFF.defaults | {"steps": 10, "mask_draws": 4},
+        strengths=READ_OFF.strengths | {"place": READ_OFF.strengths["place"] | {"steps": 15}},
     ),
     "ddim-edit": Method(
         "DDIM-Edit: unconditional inversion, then sample with c*, blending locally"
