@@ -18,6 +18,7 @@ from .core import pictures
 from .core.model import StableDiffusion
 from .core.pictures import Picture
 from .core.sampling import Step, last
+from .cost import Rows, counted
 from .errors import InputError
 from .methods.masks import paste_back
 from .methods.request import (
@@ -49,6 +50,7 @@ class Result:
     latent: Tensor  # z_0, (1, c, h, w)
     mask: Tensor | None  # (1, 1, h, w), the last one used; None where the edit shows everywhere
     inversion: Inversion  # whose trajectory it followed
+    rows: Rows  # of the UNet that it took, those of an inversion that was given not among them
 
     @property
     def losses(self) -> Tensor | None:
@@ -72,14 +74,15 @@ class Result:
     def save(self, path: str | Path, record: bool = True) -> None:
         """Writes the picture; with a `record`, a PNG carries what `ptinv again` repeats it from.
         Raises InputError for a path that no picture can be saved at, and OSError."""
-        save_picture(self.picture, path, record_of(self.model, self.request) if record else None)
+        about = record_of(self.model, self.request, self.rows) if record else None
+        save_picture(self.picture, path, about)
 
 
-def record_of(model: StableDiffusion, request: Request) -> dict[str, str]:
+def record_of(model: StableDiffusion, request: Request, rows: Rows) -> dict[str, str]:
     """Record of how a picture is made, as texts by name; a PNG can carry them."""
     name = "generate" if request.command == "generate" else request.name
     how = request.prompt or "", name, request.settings, made_with(model), input_hash(request)
-    return Recipe(request.command, *how).chunks()
+    return Recipe(request.command, *how).chunks() | {"cost": str(rows)}
 
 
 def input_hash(request: Request) -> str:
@@ -213,12 +216,14 @@ def run(model: StableDiffusion, request: Request, progress: Progress = silent) -
     made = request
     if request.method is SAMPLERS["vae"]:  # no step: the picture is encoded and decoded
         made = replace(request, settings=Settings(encode_ratio=0.0, mask=None), inversion=None)
-    edit, inversion = begin(model, made, progress)
+    counting, rows = counted(model)
+    edit, inversion = begin(counting, made, progress)
     z, mask = edit.trajectory[-1], None
     for step in steps_of(request.method, edit, z, progress):
         z, mask = step.z, step.mask if step.mask is not None else mask
     settings = edit.settings if made is request else request.settings
-    return Result(model, replace(request, settings=settings), z[-1:], mask, inversion)
+    request = replace(request, settings=settings)
+    return Result(model, request, z[-1:], mask, inversion, rows)
 
 
 def run_generation(

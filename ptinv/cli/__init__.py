@@ -10,6 +10,7 @@ import threading
 import warnings
 from io import TextIOWrapper
 from itertools import takewhile
+from time import perf_counter
 
 from ..errors import Doubt, InputError, Remark
 
@@ -65,6 +66,7 @@ def _run(argv: list[str] | None) -> int:
         args = build().parse_args(argv)
     except SystemExit as end:  # --help, --version and mistakes are answered already
         return end.code
+    args.begun = perf_counter()
     import torch
 
     from . import commands

@@ -8,6 +8,7 @@ import os
 import sys
 from argparse import Namespace
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from tqdm import tqdm
 from .. import api
 from ..core.model import StableDiffusion
 from ..core.pictures import resize
+from ..cost import Rows, counted
 from ..errors import Doubt, InputError, remark
 from ..methods.masks import over, painted
 from ..methods.request import opened
@@ -45,8 +47,10 @@ def invert(args: Namespace) -> None:
         check_prompt(args.prompt, "what the picture should become, or leave it out")
     method = "pti" if args.method is None else args.method
     request = api.request_inversion(args.picture, args.prompt, method, **_settings(args))
-    _, inversion = api.begin(_load(args), request, _progress(args))
+    model, rows = counted(_load(args))
+    _, inversion = api.begin(model, request, _progress(args))
     inversion.save(output)
+    _say_cost(args, model, rows)
 
 
 def reconstruct(args: Namespace) -> None:
@@ -93,12 +97,13 @@ def generate(args: Namespace) -> None:
     request = api.request_generation(args.prompt, **_settings(args))
     if shown and not request.settings.source:
         raise InputError("there is no source's picture to show; give its prompt with --source")
-    model = _load(args)
+    model, rows = counted(_load(args))
     latents = api.run_generation(model, request, _progress(args))  # the source's before the edit's
-    record = None if args.no_record else api.record_of(model, request)
+    record = None if args.no_record else api.record_of(model, request, rows)
     pictures.save_picture(model.decode(latents[-1:]), output, record)
     if shown:
         pictures.save_picture(model.decode(latents[:1]), shown)
+    _say_cost(args, model, rows)
 
 
 def methods(args: Namespace) -> None:
@@ -123,10 +128,18 @@ def _make(args: Namespace, request: api.Request, model: StableDiffusion, path: P
     result.save(path, record=not args.no_record)
     if request.command == "reconstruct":
         wanted = resize(request.image, model.picture_size(request.image.size))
-        ceiling = model.decode(model.encode(request.image))
+        ceiling = model.decode(result.inversion.trajectory[0])
         print(f"{request.name}: {psnr(result.decoded, wanted):.2f} dB")
         print(f"vae: {psnr(ceiling, wanted):.2f} dB (the ceiling)")
+    _say_cost(args, model, result.rows)
     return result
+
+
+def _say_cost(args: Namespace, model: StableDiffusion, rows: Rows) -> None:
+    """Says what a command took, if it is to be verbose: rows, seconds and precision."""
+    if args.verbose:
+        on = f"{str(model.dtype).removeprefix('torch.')} on the {model.device.type}"
+        remark(f"{rows}; {perf_counter() - args.begun:.1f} s, in {on}")
 
 
 def _output(args: Namespace, path: str | Path, other: Path | None = None) -> Path:
@@ -154,7 +167,8 @@ def _load(args: Namespace, device: str | None = None, dtype: str | None = None) 
             "of drawn scenes; for photographs, fetch Stable Diffusion with `python "
             "tools/download_weights.py sd-v1-4` (of ptinv's repository) and give --model sd-v1-4"
         )
-    return checkpoint.load(path, args.device or device, args.dtype or dtype, args.tokenizer)
+    how = args.device or device, args.dtype or dtype, args.tokenizer
+    return checkpoint.load(path, *how, compile=args.compile)
 
 
 def _progress(args: Namespace) -> Progress:

@@ -96,8 +96,12 @@ STORED = "picture", dict(metavar="PICTURE", help="or what `ptinv invert` made of
 PROMPT = "prompt", dict(metavar="PROMPT")
 MAYBE_PROMPT = "prompt", dict(metavar="PROMPT", nargs="?")
 OUTPUT = "-o --output", dict(metavar="OUT.png", required=True)
-METHOD = "--method", dict(help="see `ptinv methods` (default: auto for an edit, "
-    "else pti; or a stored inversion's own)")
+METHOD = [
+    ("--method", dict(help="see `ptinv methods` (default: auto for an edit, else pti; or a stored "
+        "inversion's own)")),
+    ("--fast", dict(dest="method", action="store_const", const="fast", help="as --method fast: "
+        "auto for a fraction of the work")),
+]
 NO_MASK = "--no-mask", dict(help="edit everywhere", dest="mask", action="store_const", const=None,
     default=argparse.SUPPRESS)
 NO_RECORD = "--no-record", dict(action="store_true",
@@ -107,9 +111,11 @@ MODEL = [
         "file of Stable Diffusion v1 (default: $PTINV_MODEL, else the embedded tiny model)")),
     ("--tokenizer", dict(metavar="DIR", help="its tokenizer, if not beside the file")),
     ("--device", dict(help="cuda or cpu (default: cuda where there is one)")),
-    ("--dtype", dict(choices=["float32", "bfloat16", "float16"],
-        help="of the networks (default: float16 on cuda, float32 on the cpu)")),
-    ("--quiet", dict(action="store_true", help="say only what is wrong")),
+    ("--dtype", dict(choices=["auto", "float32", "bfloat16", "float16"], help="of the networks "
+        "(default: auto, float16 on cuda, bfloat16 on a cpu that has instructions for it)")),
+    ("--compile", dict(action="store_true", help="compile the UNet: for many edits of one size")),
+    [("--quiet", dict(action="store_true", help="say only what is wrong")),
+     ("--verbose", dict(action="store_true", help="also say what it cost"))],
 ]
 OF_AN_EDIT = [METHOD, *group(INVERSION), *group(ATTENTION), *group(EDIT)]
 

@@ -10,6 +10,7 @@ file until they are converted.
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import which
 from typing import NamedTuple
 
 import torch
@@ -19,12 +20,13 @@ from torch import Tensor, nn
 from ..core import model
 from ..core.model import WEIGHTS, Configs, StableDiffusion
 from ..core.text import Tokenizer
-from ..errors import CheckpointError, InputError
+from ..errors import CheckpointError, Doubt, InputError, remark
 from . import original_names as names
 from .folder_configs import BY_INPUTS, ONLY, read_configs, read_json
 from .provenance import hash_of_files, hash_of_tensors
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+COMPILERS = "g++", "clang++", "c++", "cl"  # what torch.compile may find
 FLOATING = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # as safetensors calls them
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 SAFE = re.compile(r"(diffusion_pytorch_)?model(\.fp16)?\.safetensors(\.(index|fp16|json))*")
@@ -58,21 +60,23 @@ class Checkpoint(NamedTuple):
 def load(
     path: str | Path | None = None,
     device: str | torch.device | None = None,
-    dtype: str | torch.dtype | None = None,
+    dtype: str | torch.dtype | None = "auto",
     tokenizer: str | Path | None = None,
+    compile: bool = False,
 ) -> StableDiffusion:
     """Opens a diffusers-layout folder or an original-layout `.safetensors` file.
 
     path: without one, the embedded tiny model. device: CUDA where there is one, else the CPU.
-    dtype: of the weights: float16 on CUDA, float32 on the CPU. tokenizer: its folder, if not beside
-    the file. Raises CheckpointError for anything but a whole Stable Diffusion v1, InputError for a
-    device or dtype that there isn't, or a tokenizer with tokens that the text encoder lacks.
+    dtype: of the networks; auto: float16 on CUDA, bfloat16 on a CPU that has instructions for it,
+    else float32. tokenizer: its folder, if not beside the file. compile: the UNet by torch.compile,
+    at the first calls of each shape. Raises CheckpointError for anything but a whole Stable
+    Diffusion v1, InputError for a device or dtype that there isn't, a tokenizer with tokens that
+    the text encoder lacks, or where nothing can compile. Doubts a dtype that the CPU emulates.
     """
     device, path = _device(device), Path(EMBEDDED if path is None else path)
-    usual = torch.float16 if device.type == "cuda" else torch.float32
-    dtype = usual if dtype is None else DTYPES.get(dtype, dtype)
-    if dtype not in DTYPES.values():
-        raise InputError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype}")
+    dtype = _dtype(dtype, device)
+    if compile and device.type == "cpu" and not any(map(which, COMPILERS)):
+        raise InputError("compile needs a C++ compiler here; install g++, or leave it out")
     configs, words, tensors = open_checkpoint(path, tokenizer, half=dtype == torch.float16)
     try:
         networks = nn.ModuleDict(model.networks(configs))
@@ -82,8 +86,9 @@ def load(
         raise CheckpointError(f"{path} does not hold a whole Stable Diffusion v1 ({wrong}); {ONLY}")
     model.fill(networks, _read(tensors), device, dtype)
     files = (*dict.fromkeys(entry.path for entry in tensors.values()), *words)
+    unet = torch.compile(networks["unet"]) if compile else networks["unet"]
     return StableDiffusion(
-        **networks,
+        **{**networks, "unet": unet},
         tokenizer=_tokenizer(words[0].parent, configs.text["vocab_size"]),
         latent_scale=configs.latent_scale,
         device=device,
@@ -92,6 +97,28 @@ def load(
         files=files,
         digests=(hash_of_files(files), hash_of_tensors(networks.values())),
     )
+
+
+def _dtype(wanted: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+    """The precision of that name, or the fastest here. Raises InputError for any other."""
+    if wanted in (None, "auto"):
+        wanted = "float16" if device.type == "cuda" else "bfloat16"
+        wanted = wanted if _is_fast(wanted, device) else "float32"
+    dtype = DTYPES.get(wanted, wanted)
+    if (name := str(dtype).removeprefix("torch.")) not in DTYPES:
+        raise InputError(f"dtype must be auto or one of {', '.join(DTYPES)}, not {wanted}")
+    if not _is_fast(name, device):
+        slow = f"this CPU has no instructions for {name} and emulates it, up to 35 times slower"
+        remark(f"{slow}; dtype float32 is faster here", Doubt)
+    return dtype
+
+
+def _is_fast(dtype: str, device: torch.device) -> bool:
+    """True unless the device emulates a precision: the CPU, where oneDNN lacks instructions."""
+    if dtype == "float32" or device.type == "cuda":
+        return True
+    asked = {"bfloat16": "_is_mkldnn_bf16_supported", "float16": "_is_mkldnn_fp16_supported"}
+    return torch.backends.mkldnn.is_available() and getattr(torch.ops.mkldnn, asked[dtype])()
 
 
 def _device(wanted: str | torch.device | None) -> torch.device:
