@@ -3,6 +3,7 @@
     python tools/evaluate.py edits --count 15         # are edits right? 15 held-out ones a kind
     python tools/evaluate.py report runs/edits        # the tables of whatever is finished
     python tools/evaluate.py search                   # each method's best setting, tune split
+    python tools/evaluate.py frontier --plot it.png   # right for so many rows, tune split
     python tools/evaluate.py table2 --data coco --images val2017 --annotations captions_val2017.json
                                                       # the paper's; table1, table3, fig3 … 7; pie
     python tools/evaluate.py judge                    # is the judge right about held-out scenes?
@@ -69,7 +70,8 @@ def run_edits(args: argparse.Namespace) -> None:
     if args.plot:
         plots.check(args.plot)
     best = search.read(args.rows_from) if args.rows_from else {}
-    rows = [*(args.row or VARIANTS), *args.also, *best.values()]
+    usual = figures.FRONTIER.labels if args.command == "frontier" else VARIANTS
+    rows = [*(args.row or usual), *args.also, *best.values()]
     variants = [parse(row) for row in dict.fromkeys(rows)]
     kinds = args.kinds.split(",") if args.kinds else datasets.KINDS
     if unknown := set(kinds) - set(datasets.KINDS):
@@ -82,9 +84,10 @@ def run_edits(args: argparse.Namespace) -> None:
     if rows := experiments.made(groups, cases, [variant.label for variant in variants], args.out):
         print(tables.report(rows, args.than))
         tables.write_csv(args.out / "table.csv", rows, args.than)
-        if args.plot:
-            drawn = figures.tradeoff(rows)
-            plots.draw(args.plot, drawn, *figures.axes(None))
+        if args.plot and args.command == "frontier":
+            plots.draw(args.plot, figures.frontier(rows), "UNet rows an edit", "right, %")
+        elif args.plot:
+            plots.draw(args.plot, figures.tradeoff(rows), *figures.axes(None))
 
 
 def run_search(args: argparse.Namespace) -> None:
@@ -218,20 +221,29 @@ def parser() -> argparse.ArgumentParser:
             one.add_argument("--dtype")
         return one
 
-    one = command("edits", run_edits, "are edits right, and how near to the true ones?")
-    one.add_argument("scenes", type=Path, nargs="?", help="a folder by scenes.py (default: drawn)")
-    one.add_argument("--count", type=count, help="edits of each kind (default 15, a folder's all)")
-    one.add_argument("--kinds", metavar="A,B", help=f"(default {','.join(datasets.KINDS)})")
-    one.add_argument("--split", choices=["tune", "test"], default="test", help="(default test)")
-    one.add_argument("--seed", type=seed, default=0, help="of the scenes (default 0)")
-    row = "a row by its label, or METHOD:option=value,… (repeatable)"
-    one.add_argument("--row", action="append", help=f"only {row}")
-    one.add_argument("--also", action="append", default=[], help=f"besides those, {row}")
-    one.add_argument("--rows-from", type=Path, metavar="FILE", help="and those that search found")
-    one.add_argument("--than", default="pti", help="the row that all differ from (default pti)")
-    one.add_argument("--plot", type=Path, metavar="FILE.png", help="preservation against success")
-    measuring(one)
-    one.add_argument("--out", type=Path, default=RUNS / "edits", help="(default runs/edits)")
+    def of_edits(name: str, about: str, split: str, drawn: str) -> None:
+        one = command(name, run_edits, about)
+        folder = "a folder by scenes.py (default: drawn)"
+        one.add_argument("scenes", type=Path, nargs="?", help=folder)
+        many = "edits of each kind (default 15, a folder's all)"
+        one.add_argument("--count", type=count, help=many)
+        one.add_argument("--kinds", metavar="A,B", help=f"(default {','.join(datasets.KINDS)})")
+        which = f"(default {split})"
+        one.add_argument("--split", choices=["tune", "test"], default=split, help=which)
+        one.add_argument("--seed", type=seed, default=0, help="of the scenes (default 0)")
+        row = "a row by its label, or METHOD:option=value,… (repeatable)"
+        one.add_argument("--row", action="append", help=f"only {row}")
+        one.add_argument("--also", action="append", default=[], help=f"besides those, {row}")
+        found = "and those that search found"
+        one.add_argument("--rows-from", type=Path, metavar="FILE", help=found)
+        one.add_argument("--than", default="pti", help="the row that all differ from (default pti)")
+        one.add_argument("--plot", type=Path, metavar="FILE.png", help=drawn)
+        measuring(one)
+        one.add_argument("--out", type=Path, default=RUNS / name, help=f"(default runs/{name})")
+
+    right = "are edits right, and how near to the true ones?"
+    of_edits("edits", right, "test", "preservation against success")
+    of_edits("frontier", "how many are right for so many UNet rows", "tune", "right against rows")
 
     one = command("search", run_search, "each method's best setting, found on the tune split")
     one.add_argument("--method", action="append", help="only this one (repeatable)")

@@ -6,6 +6,8 @@
     fig6   the same axes as η is swept, for three learning rates
     fig7   every thing of a kind: where a mask relative to the strongest attention leaves some out
 
+and one of this project's own: `frontier`, how many edits are right for so many rows of the UNet.
+
 On scenes the axes are what the judge sees: success, and preservation of all else. Where LPIPS and
 Inception are named, and the means of real classes, they are the paper's: LPIPS and CSFID.
 """
@@ -26,7 +28,7 @@ from . import metrics, plots, tables
 from .datasets import KINDS, Case
 from .edits import Bench
 from .networks import unpacked, weights_in
-from .variants import VARIANTS, parse
+from .variants import FREE, TOLD, VARIANTS, parse
 
 SHOWN = (128, 128)  # pixels of a sheet's picture at most
 THRESHOLDS = (0.1, 0.2, 0.3, 0.5, 0.7)
@@ -64,6 +66,21 @@ CURVES = {
         {f"β = {lr:g}": swept("pti", "eta", ETAS, f",lr={lr:g}") for lr in (0.01, 0.05, 0.1)},
     ),
 }  # fmt: skip
+FRONTIER = Figure(
+    "edits by what they cost",
+    {
+        "auto, by steps": swept("auto", "steps", (10, 15, 20, 30, 50)),
+        "by encode ratio": swept("auto", "encode_ratio", (0.6, 0.8, 1)),
+        "guided on the first part": ["auto:guidance_gate=0:0.5", "auto:guidance_gate=0:0.7"],
+        "fast": ["fast"],
+        "auto, told": ["auto, told"],
+        "fast, told": [f"fast:{TOLD}"],
+        "pti, told, by steps": swept("pti", "steps", (10, 20, 50), f",{TOLD}"),
+        "by N at 20 steps": swept("pti", "inner_steps", (3, 5), f",steps=20,lr=0.03,{TOLD}"),
+        "∅, told, by steps": swept("pti", "steps", (10, 20, 50), f",{FREE},{TOLD}"),
+        "pti": ["pti"],
+    },
+)
 SHEETS = {
     "fig5": Figure("edits side by side", {"": SIDE_BY_SIDE}),
     "fig7": Figure(
@@ -104,6 +121,28 @@ def tradeoff(rows: tables.Rows) -> list[plots.Curve]:
         points = [point(rows[label], None) for label in labels]
         notes = [split(label)[1] for label in labels] if len(labels) > 1 else []
         drawn.append(plots.Curve(name if notes else labels[0], *zip(*points, strict=True), notes))
+    return drawn
+
+
+def frontier(rows: tables.Rows) -> list[plots.Curve]:
+    """The curves of `FRONTIER`, as far as they were made, and any other row as a mark: how many are
+    right, by the rows that they take, forward and backward."""
+
+    def point(items: list[tables.Item]) -> tuple[float, float]:
+        results = [item.result for item in items]
+        cost = sum(r["forward"] + r["backward"] for r in results) / len(results)
+        return cost, 100 * sum(bool(r["right"]) for r in results) / len(results)
+
+    known = {name: [one for one in some if one in rows] for name, some in FRONTIER.rows.items()}
+    others = {label: [label] for label in rows if label not in FRONTIER.labels}
+    drawn = []
+    for name, labels in (known | others).items():
+        if labels:
+            points = sorted((point(rows[one]), one.partition(":")[2].partition(",")[0])
+                            for one in labels)  # fmt: skip
+            at, notes = zip(*points, strict=True)
+            notes = notes if len(notes) > 1 else ()
+            drawn.append(plots.Curve(name, *zip(*at, strict=True), notes=notes))
     return drawn
 
 
