@@ -185,9 +185,8 @@ def _of_file(path: Path, configs: Configs) -> Iterator[tuple[str, Entry]]:
         if not abs(scale.float().sum() / configs.latent_scale - 1) < 0.04:  # float8 rounds it
             usual = f"must be {configs.latent_scale} but is {scale.float().sum():.5g}"
             raise CheckpointError(f"{path}: {name} {usual}; {ONLY}")
-    parts = names.parts_of(configs)
     for key, entry in found.items():
-        yield names.rename(key, parts), entry
+        yield names.rename(key), entry
 
 
 def _entries(path: Path) -> Entries:

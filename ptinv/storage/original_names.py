@@ -22,7 +22,7 @@ LEFT_OUT = (  # schedule buffers, averages of the weights, the VAE's training lo
     "betas", "ddim_", "log_one_minus", "logvar", "lvlb", "posterior_", "sqrt_",
 )
 OF_CLIP = ("embeddings.position_ids", "logit_scale", "text_projection", "text_projection.weight")
-PARTS = {  # parts of names, between dots; `parts_of` adds those that number blocks and levels
+PARTS = {  # parts of names, between dots; those that number blocks and levels are added below
     "model.diffusion_model": "unet", "first_stage_model": "vae",
     "cond_stage_model.transformer": "text_encoder",  # inside, the names are the same
     # the UNet
@@ -44,6 +44,20 @@ PARTS = {  # parts of names, between dots; `parts_of` adds those that number blo
 BARE_TEXT = {f"text_encoder.{part}": f"text_encoder.text_model.{part}"  # NovelAI's are bare, and
     for part in ("embeddings", "encoder", "final_layer_norm")}  # what transformers 5 makes anew
 # fmt: on
+for n in range(12):  # the original counts blocks through all levels, three in each of the four
+    level, i = divmod(n, 3)  # on the way down, the last of the three halves the map
+    down, up = f"down_blocks.{level}", f"up_blocks.{level}"
+    PARTS |= {  # a longer part comes first
+        f"input_blocks.{n + 1}.0.op": f"{down}.downsamplers.0.conv",
+        f"input_blocks.{n + 1}.0": f"{down}.resnets.{i}",
+        f"input_blocks.{n + 1}.1": f"{down}.attentions.{i}",
+        f"output_blocks.{n}.2.conv": f"{up}.upsamplers.0.conv",
+        f"output_blocks.{n}.1.conv": f"{up}.upsamplers.0.conv",  # no attention
+        f"output_blocks.{n}.0": f"{up}.resnets.{i}",
+        f"output_blocks.{n}.1": f"{up}.attentions.{i}",
+    }
+# the original counts the decoder's levels from the picture
+PARTS |= {f"decoder.up.{level}": f"decoder.up_blocks.{3 - level}" for level in range(4)}
 
 
 def is_left_out(key: str) -> bool:
@@ -51,31 +65,10 @@ def is_left_out(key: str) -> bool:
     return key.startswith(LEFT_OUT) or key.endswith(OF_CLIP)
 
 
-def rename(key: str, parts: dict[str, str]) -> str:
+def rename(key: str, parts: dict[str, str] = PARTS) -> str:
     """Maps an original tensor name to the network and our name, such as "unet.conv_in.bias". What
-    isn't in `parts`, which `parts_of` makes, stays as it is, and so is of no network."""
+    isn't in `parts` stays as it is, and so is of no network."""
     name = f".{key}"
     for theirs, ours in parts.items():
         name = name.replace(f".{theirs}.", f".{ours}.")
     return name[1:]
-
-
-def parts_of(configs: Configs) -> dict[str, str]:
-    """The dictionary for networks of so many levels and layers. A longer part comes first."""
-    numbered = {}
-    blocks = configs.unet.layers + 1  # of a level; on the way down, the last one halves the map
-    for n in range(len(configs.unet.channels) * blocks):  # the original counts through all levels
-        level, i = divmod(n, blocks)
-        numbered |= {
-            f"input_blocks.{n + 1}.0.op": f"down_blocks.{level}.downsamplers.0.conv",
-            f"input_blocks.{n + 1}.0": f"down_blocks.{level}.resnets.{i}",
-            f"input_blocks.{n + 1}.1": f"down_blocks.{level}.attentions.{i}",
-            f"output_blocks.{n}.2.conv": f"up_blocks.{level}.upsamplers.0.conv",
-            f"output_blocks.{n}.1.conv": f"up_blocks.{level}.upsamplers.0.conv",  # no attention
-            f"output_blocks.{n}.0": f"up_blocks.{level}.resnets.{i}",
-            f"output_blocks.{n}.1": f"up_blocks.{level}.attentions.{i}",
-        }
-    levels = len(configs.vae.channels)
-    for level in range(levels):  # the original counts the decoder's from the picture
-        numbered[f"decoder.up.{level}"] = f"decoder.up_blocks.{levels - 1 - level}"
-    return PARTS | numbered
