@@ -135,8 +135,9 @@ def open_checkpoint(
         files = ((part, file) for part in WEIGHTS for file in _weights(path / part, half))
         stored = ((f"{part}.{k}", e) for part, file in files for k, e in _entries(file).items())
     elif path.is_file():
-        folder, configs = path.parent, names.SD_V1
-        stored = _of_file(path, configs)
+        folder, configs, found = path.parent, names.SD_V1, _entries(path)
+        _check_single(path, found)
+        stored = ((names.rename(key), entry) for key, entry in found.items())
     else:
         raise CheckpointError(f"there is no checkpoint at {path}")
     tensors: Entries = {}
@@ -176,19 +177,6 @@ def _weights(folder: Path, half: bool) -> list[Path]:
     return shards
 
 
-def _of_file(path: Path, configs: Configs) -> Iterator[tuple[str, Entry]]:
-    """Yields the tensors of a file in the original layout, by the network and name in a folder."""
-    found = _entries(path)
-    if kind := _other_kind(found):
-        raise CheckpointError(f"{path} is {kind}; {ONLY}")
-    for name, scale in _read({key: found.pop(key) for key in ("scale_factor",) if key in found}):
-        if not abs(scale.float().sum() / configs.latent_scale - 1) < 0.04:  # float8 rounds it
-            usual = f"must be {configs.latent_scale} but is {scale.float().sum():.5g}"
-            raise CheckpointError(f"{path}: {name} {usual}; {ONLY}")
-    for key, entry in found.items():
-        yield names.rename(key), entry
-
-
 def _entries(path: Path) -> Entries:
     """The tensors in one safetensors file that inference needs, by the file's names. Raises
     CheckpointError for a pickle, with the command that converts it, and for a damaged file."""
@@ -205,8 +193,9 @@ def _entries(path: Path) -> Entries:
         raise CheckpointError(wrong) from error
 
 
-def _other_kind(found: Entries) -> str | None:
-    """The name of what a single file holds, if it isn't a whole Stable Diffusion v1."""
+def _check_single(path: Path, found: Entries) -> None:
+    """Raises CheckpointError, naming what a single file holds, if it isn't a whole Stable Diffusion
+    v1, or is of another scale of the latents, which is taken out of the tensors found."""
 
     def inputs(layer: str) -> int | None:  # the channels that it takes in, if there is such a layer
         entry = found.get(f"model.diffusion_model.input_blocks.{layer}.weight")
@@ -231,7 +220,13 @@ def _other_kind(found: Entries) -> str | None:
         "Stable Diffusion 2": context == 1024 or has(r"^cond_stage_model\.model\."),
         f"not a whole checkpoint: it has no {' and no '.join(lacking)}": lacking,
     }
-    return next((kind for kind, is_it in kinds.items() if is_it), None)
+    for kind in (kind for kind, is_it in kinds.items() if is_it):
+        raise CheckpointError(f"{path} is {kind}; {ONLY}")
+    for name, stored in _read({key: found.pop(key) for key in ("scale_factor",) if key in found}):
+        scale, usual = float(stored.float().sum()), names.SD_V1_LATENT_SCALE
+        if not abs(scale / usual - 1) < 0.04:  # float8 rounds it
+            wrong = f"{name} must be {usual} but is {scale:.5g}"
+            raise CheckpointError(f"{path}: {wrong}; {ONLY}")
 
 
 def _mismatches(wanted: dict[str, Tensor], found: Entries) -> str:
