@@ -199,51 +199,34 @@ def settings_for(
 ) -> Settings:
     """The given options over what an inversion's stages were made with, as far as the method has
     the same stages, over the method's defaults. prompt: the wanted picture's, if that is known.
-    Raises InputError for settings out of range, and those of another trajectory."""
+    Raises InputError for settings out of range, and unless the inversion's trajectory is the one
+    that the settings and prompt call for. Remarks where it is not what the method's own would be.
+    """
     method = find(method)
     if not isinstance(picture, Inversion):
         settings = method.settings(**options)
         if settings.reuse_tuning:
             raise InputError("reuse_tuning needs an inversion in the picture's place; give one")
         return settings
-    settings = method.settings(**_kept(picture, method) | options)
-    _check_trajectory(picture, method, settings, prompt, options)
-    if settings.reuse_tuning and method.extra and not made_alike(picture, method):
-        raise InputError("reuse_tuning finds no tuning of this method in the inversion")
-    return settings
-
-
-def _usual(inversion: Inversion, method: Method) -> Method:
-    """The method whose defaults an inversion was made with, as far as that has a name."""
-    made_by = inversion.settings["method"]
-    return method if isinstance(made_by, list) else find(made_by)
-
-
-def _kept(inversion: Inversion, method: Method) -> dict[str, Any]:
-    """The inversion's settings of the stages that both have, but those of differing defaults."""
-    (trajectory, extra), usual = stages_of(inversion), _usual(inversion, method)
+    (trajectory, extra), name = stages_of(picture), picture.settings["method"]
     if trajectory != method.trajectory.title:
         wrong = f"the inversion is {trajectory}, and this method needs {method.trajectory.title}"
         raise InputError(f"{wrong}; invert the picture anew")
-    key = method.trajectory.key(inversion.made_by, inversion.settings["prompt"])
-    names = {name for name, value in key.items() if value != ""}
+    usual = method if isinstance(name, list) else find(name)  # whose defaults it was made with
+    stored, text = picture.made_by, picture.settings["prompt"]
+    was = method.trajectory.key(stored, text)
+
+    # kept are the settings of the stages that both have, but those of differing defaults
+    names = {name for name, value in was.items() if value != ""}
     alike = extra == method.stages[1]
     if alike:
         uses = method.extra.uses if method.extra else OF_AN_INVERSION
         names |= {name for name in uses if name != "source" and usual.own(name) == method.own(name)}
     if method.needs_source or alike and not usual.needs_source:
         names.add("source")
-    stored = vars(inversion.made_by)
-    return {name: stored[name] for name in OF_AN_INVERSION if name in names}
+    kept = {name: value for name, value in vars(stored).items() if name in names}
+    settings = method.settings(**kept | options)
 
-
-def _check_trajectory(
-    inversion: Inversion, method: Method, settings: Settings, prompt: str | None, options: dict
-) -> None:
-    """Raises InputError unless the trajectory is the one that the settings and prompt call for.
-    Remarks where it is another method's, and not what the method's own settings would make."""
-    was = method.trajectory.key(inversion.made_by, inversion.settings["prompt"])
-    usual = _usual(inversion, method)
     differ = [
         f"{name} {was[name]} (its own: {method.own(name)})"
         for name in ("encode_ratio", "inversion_guidance")
@@ -251,10 +234,12 @@ def _check_trajectory(
     ]
     if differ and (usual.stages, usual.defaults) != (method.stages, method.defaults):
         remark(f"the method walks the inversion's trajectory, with {', '.join(differ)}", Doubt)
-    prompt = inversion.settings["prompt"] if prompt is None else prompt
-    for name, value in method.trajectory.key(settings, prompt).items():
-        if was[name] != value:
-            # a prompt may have stood in for the source that was not given, then or now
-            why = "the text that guided the inversion" if name == "source" else "the inversion's"
-            mend = "give that, or invert the picture anew"
-            raise InputError(f"{name} must be {was[name]!r}, {why}; {mend}")
+    now = method.trajectory.key(settings, text if prompt is None else prompt)
+    for name in (name for name in now if was[name] != now[name]):
+        # a prompt may have stood in for the source that was not given, then or now
+        why = "the text that guided the inversion" if name == "source" else "the inversion's"
+        mend = "give that, or invert the picture anew"
+        raise InputError(f"{name} must be {was[name]!r}, {why}; {mend}")
+    if settings.reuse_tuning and method.extra and not made_alike(picture, method):
+        raise InputError("reuse_tuning finds no tuning of this method in the inversion")
+    return settings
