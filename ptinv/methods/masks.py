@@ -49,12 +49,12 @@ def mask_at(edit: Edit, fixed: dict[str, Tensor], store: AttentionStore, k: int)
     """The mask after step k, from the fixed masks and the attention recorded so far. None where
     nothing masks the edit, and on the first fifth of the steps, rounded (the original cuts off)."""
     settings, steps, masks = edit.settings, len(edit.schedule), fixed
-    if not edit.is_masked:
-        return None
     if edit.words.focus:
         if steps - k + 1 <= round(BEGIN * steps):
             return None
         masks = fixed | {"attention": words_mask(edit, store)}
+    elif settings.mask_names <= {"attention"}:  # no word is followed, and nothing else masks
+        return None
     mask = combined(settings.mask_expression, masks)
     return softened(mask, settings.mask_dilate, settings.mask_feather)
 
