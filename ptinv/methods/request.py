@@ -72,8 +72,7 @@ def request_edit(
     picture = opened(picture)
     method = find(method_of(picture) if method is None else method)
     given = _read(options)
-    settings = settings_for(picture, method, prompt, **given)
-    return _request("edit", picture, prompt, method, settings, given)
+    return _request("edit", picture, prompt, method, given, given)
 
 
 def request_reconstruction(
@@ -103,9 +102,8 @@ def request_reconstruction(
         options |= {"source": prompt} if prompt else {}
     if method.extra is NOISE_MAPS:
         options = {"inversion_guidance": method.settings(**options).guidance} | options
-    settings = settings_for(picture, method, prompt, **options)
-    request = _request("reconstruct", picture, prompt, method, settings, given, ["eta"])
-    return replace(request, branches=method.branches[:1], given=options)
+    request = _request("reconstruct", picture, prompt, method, options, given, ["eta"])
+    return replace(request, branches=method.branches[:1])
 
 
 def request_inversion(
@@ -120,9 +118,7 @@ def request_inversion(
     lasting = {name: value for name, value in options.items() if name in OF_AN_INVERSION}
     if prompt is not None:
         check_prompt(prompt)
-    settings = method.settings(**lasting, mask=None)
-    request = _request("invert", picture, prompt, method, settings, options)
-    return replace(request, given=lasting | {"mask": None})
+    return _request("invert", picture, prompt, method, lasting | {"mask": None}, options)
 
 
 def request_generation(prompt: str, **options) -> Request:
@@ -132,10 +128,10 @@ def request_generation(prompt: str, **options) -> Request:
         if options[name] is not None:
             raise InputError(f"{name} is for an edit of another prompt's picture; give a source")
     method = METHODS["p2p" if source else "ddim-global"]
-    settings = method.settings(**_read(options) | {"encode_ratio": 1.0})
     check_prompt(prompt)
+    wanted = _read(options) | {"encode_ratio": 1.0}
     unused = "encode_ratio", "inversion_guidance", "paste_back", "reuse_tuning"
-    return _request("generate", None, prompt, method, settings, options, unused)
+    return _request("generate", None, prompt, method, wanted, options, unused)
 
 
 def _request(
@@ -143,22 +139,22 @@ def _request(
     picture: Image.Image | Inversion | None,
     prompt: str | None,
     method: Method,
-    settings: Settings,
+    wanted: dict[str, Any],
     given: dict[str, Any],
     unused: Collection[str] = (),
 ) -> Request:
-    """Checks the mask's size; doubts what changes nothing, in the method or here (`unused`)."""
+    """Checks the wanted settings and the mask's size; doubts what was given and changes nothing, in
+    the method or here (`unused`)."""
     inversion = picture if isinstance(picture, Inversion) else None
     image = inversion.picture if inversion else picture
+    settings = settings_for(picture, method, prompt, **wanted)
     if isinstance(settings.mask, Image.Image):
         check_mask(settings.mask, image and image.size)
-    asked = command, method, image, inversion, prompt, settings
-    request = Request(*asked, method.branches, given)
+    how = prompt, settings, method.branches, wanted
+    request = Request(command, method, image, inversion, *how)
     ignored = method.ignored.union(unused)
-    idle = [name for name in given if name in ignored and given[name] != method.own(name)]
-    if idle:
-        them = "it" if len(idle) == 1 else "them"
-        by = f"{command} by {request.name} does not use {them}"
+    if idle := [n for n in given if n in ignored and given[n] != method.own(n)]:
+        by = f"{command} by {request.name} does not use {'it' if len(idle) == 1 else 'them'}"
         remark(f"{', '.join(idle)} will change nothing: {by}", Doubt)
     return request
 
@@ -195,7 +191,7 @@ def made_alike(inversion: Inversion, method: Method) -> bool:
 
 
 def settings_for(
-    picture: Picture | Inversion, method: str | Method, prompt: str | None = None, **options
+    picture: Picture | Inversion | None, method: str | Method, prompt: str | None = None, **options
 ) -> Settings:
     """The given options over what an inversion's stages were made with, as far as the method has
     the same stages, over the method's defaults. prompt: the wanted picture's, if that is known.
@@ -205,7 +201,7 @@ def settings_for(
     method = find(method)
     if not isinstance(picture, Inversion):
         settings = method.settings(**options)
-        if settings.reuse_tuning:
+        if settings.reuse_tuning and picture is not None:
             raise InputError("reuse_tuning needs an inversion in the picture's place; give one")
         return settings
     (trajectory, extra), name = stages_of(picture), picture.settings["method"]
