@@ -49,12 +49,12 @@ class Record(Control):
         return self.total / self.heads
 
 
+@dataclass
 class AttentionStore:
     """The attention that each token got while one edit was sampled, at one level of the UNet."""
 
-    def __init__(self, level: int):
-        self.level = level
-        self.calls: list[tuple[Record, Branches]] = []
+    level: int
+    calls: list[tuple[Record, Branches]] = field(default_factory=list)
 
     def control(self, k: int, rows: Branches) -> Control:
         """Records one more call."""

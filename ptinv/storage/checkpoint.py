@@ -231,15 +231,12 @@ def _check_single(path: Path, found: Entries) -> None:
 
 def _mismatches(wanted: dict[str, Tensor], found: Entries) -> str:
     """Names tensors that are not as the networks have them, a few of each kind; "" if all are."""
-    shapes = {name: list(tensor.shape) for name, tensor in wanted.items()}
-    both = [name for name in wanted if name in found]
-    misshapen = [name for name in both if found[name].shape != shapes[name]]
-    whole = [f"{name} is {found[name].dtype}" for name in both if found[name].dtype not in FLOATING]
+    both = [(name, found[name], list(t.shape)) for name, t in wanted.items() if name in found]
     kinds = {
         "missing": sorted(wanted.keys() - found.keys()),
         "not of its networks": sorted(found.keys() - wanted.keys()),
-        "of another shape": [f"{n} is {found[n].shape}, not {shapes[n]}" for n in misshapen],
-        "not floating-point": whole,
+        "of another shape": [f"{n} is {e.shape}, not {s}" for n, e, s in both if e.shape != s],
+        "not floating-point": [f"{n} is {e.dtype}" for n, e, _ in both if e.dtype not in FLOATING],
     }
 
     def some(tensors: list[str]) -> str:

@@ -76,8 +76,7 @@ def read_configs(folder: Path) -> Configs:
     is, what it lacks, or the key that is wrong."""
     said = {file: read_json(folder / file) for file in (*COMPUTED, PIPELINE)}
     said[UNET] = {key: _for_all(key, value) for key, value in said[UNET].items()}
-    if kind := _other_kind(folder, said):
-        raise CheckpointError(f"{folder} is {kind}; {ONLY}")
+    _check_kind(folder, said)
     for file in TAKEN:
         path = folder / file
         if not path.is_file():
@@ -107,8 +106,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return said
 
 
-def _other_kind(folder: Path, said: dict[str, dict]) -> str | None:
-    """The name of the model that a folder holds, if it is known and isn't Stable Diffusion v1."""
+def _check_kind(folder: Path, said: dict[str, dict]) -> None:
+    """Raises CheckpointError naming the model, if it is known and isn't Stable Diffusion v1."""
     unet, predicts = said[UNET], said[SCHEDULER].get("prediction_type")
     context = unet.get("cross_attention_dim")
     kinds = {
@@ -121,7 +120,8 @@ def _other_kind(folder: Path, said: dict[str, dict]) -> str | None:
         **{kind: unet.get("in_channels") == count for count, kind in BY_INPUTS.items()},
         "Stable Diffusion 2": context == 1024 or unet.get("use_linear_projection"),
     }
-    return next((kind for kind, is_it in kinds.items() if is_it), None)
+    for kind in (kind for kind, is_it in kinds.items() if is_it):
+        raise CheckpointError(f"{folder} is {kind}; {ONLY}")
 
 
 def _demands(said: dict[str, dict]) -> Iterator[tuple[str, str, str, bool]]:

@@ -24,8 +24,8 @@ from . import files
 from .pictures import checked, read_text
 
 MASK = "sha256:"  # before a given mask's fingerprint, among the settings
-TEXTS = "model model_hash device dtype torch version".split()
-KINDS = dict.fromkeys(TEXTS, str) | {"threads": int}  # what a result was made with
+# what a result was made with, by name: its type
+KINDS = dict(model=str, model_hash=str, device=str, dtype=str, threads=int, torch=str, version=str)
 TENSORS = "tensors:"  # before a model's hash, which is of its tensors
 PIECES, PIECE = 4, 1024  # how much of each tensor is hashed: so many pieces of so many bytes
 
