@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from einops import rearrange, reduce
+from einops import reduce
 from torch import Tensor
 
 from ..core.attention import QKV, Control, Place
@@ -37,8 +37,8 @@ class Record(Control):
         return place.kind == "cross" and place.level == self.level
 
     def __call__(self, probabilities: Tensor, place: Place) -> Tensor:
-        layer = reduce(probabilities.detach(), "b heads p n -> b n p", "sum")
-        layer = rearrange(layer, "b n (h w) -> b n h w", h=place.height)
+        shapes = "b heads (h w) n -> b n h w"
+        layer = reduce(probabilities.detach(), shapes, "sum", h=place.height)
         self.total = layer if self.total is None else self.total + layer
         self.heads += probabilities.shape[1]
         return probabilities

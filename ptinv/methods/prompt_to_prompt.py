@@ -78,13 +78,8 @@ def refinement(source: Sequence[int], target: Sequence[int]) -> Tensor:
     """(source 77, target 77): 1 where a source token answers to a target token (the paper's α).
     source, target: token ids, start to end. Padding answers to that of the same position; where the
     target is shorter some of those positions hold words of the source, as in the original."""
-    mapper = torch.zeros(LENGTH, LENGTH, device="cpu")
-    for new, old in enumerate(needleman_wunsch(source, target)):
-        if old >= 0:
-            mapper[old, new] = 1
-    padding = range(len(target), LENGTH)
-    mapper[padding, padding] = 1
-    return mapper
+    answers = [*needleman_wunsch(source, target), *range(len(target), LENGTH)]
+    return torch.eye(LENGTH + 1, LENGTH, device="cpu")[answers].T  # -1 is the last row, of zeros
 
 
 def needleman_wunsch(source: Sequence[int], target: Sequence[int]) -> list[int]:

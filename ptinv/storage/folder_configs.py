@@ -8,7 +8,6 @@ else. Keys that come with other tensors are not listed: `checkpoint.py` refuses 
 
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,11 +81,34 @@ def read_configs(folder: Path) -> Configs:
         if not path.is_file():
             lacks = file if path.parent.is_dir() else f"the subfolder {path.parent.name}"
             raise CheckpointError(f"{folder} lacks {lacks}; fetch the whole checkpoint")
-    for file, key, right, met in _demands(said):
+
+    def demand(file: str, key: str, right: str, met: bool) -> None:
         if not met:
             value = json.dumps(said[file][key])[:60] if key in said[file] else "missing"
             raise CheckpointError(f"{folder / file}: {key} must be {right} but is {value}; {ONLY}")
-    return configs_of(said[UNET], said[VAE], said[TEXT])
+
+    # each relies on those before it being met
+    for file, keys in COMPUTED.items():
+        for key, value in keys.items():
+            demand(file, key, json.dumps(value), said[file].get(key) in (None, value))
+    for file, keys in TAKEN.items():
+        for key, (kind, fits) in keys.items():
+            left_out = key in OPTIONAL and key not in said[file]
+            demand(file, key, kind, left_out or fits(said[file].get(key)))
+    configs = configs_of(said[UNET], said[VAE], said[TEXT])
+    unet, vae, text, _ = configs
+    width, heads, channels = text["hidden_size"], text["num_attention_heads"], "block_out_channels"
+    context, same = unet.context_channels, unet.latent_channels == vae.latent_channels
+    as_long = len(unet.attends) == len(unet.channels)
+    unet_gcd, vae_gcd = math.gcd(*unet.channels), math.gcd(*vae.channels)
+    demand(UNET, "norm_num_groups", f"a divisor of {channels}", unet_gcd % unet.groups == 0)
+    demand(UNET, "attention_head_dim", f"a divisor of {channels}", unet_gcd % unet.heads == 0)
+    demand(VAE, "norm_num_groups", f"a divisor of {channels}", vae_gcd % vae.groups == 0)
+    demand(TEXT, "num_attention_heads", "a divisor of hidden_size", width % heads == 0)
+    demand(UNET, "down_block_types", f"as long as {channels}", as_long)
+    demand(UNET, "in_channels", f"the latent_channels of {VAE}", same)
+    demand(TEXT, "hidden_size", f"the cross_attention_dim of {UNET}", width == context)
+    return configs
 
 
 def _for_all(key: str, value: Any) -> Any:
@@ -122,28 +144,3 @@ def _check_kind(folder: Path, said: dict[str, dict]) -> None:
     }
     for kind in (kind for kind, is_it in kinds.items() if is_it):
         raise CheckpointError(f"{folder} is {kind}; {ONLY}")
-
-
-def _demands(said: dict[str, dict]) -> Iterator[tuple[str, str, str, bool]]:
-    """Yields the file and key of each demand, what the key must be, and whether it is. In this
-    order: each relies on those before it being met."""
-    for file, keys in COMPUTED.items():
-        for key, value in keys.items():
-            yield file, key, json.dumps(value), said[file].get(key) in (None, value)
-    for file, keys in TAKEN.items():
-        for key, (kind, fits) in keys.items():
-            left_out = key in OPTIONAL and key not in said[file]
-            yield file, key, kind, left_out or fits(said[file].get(key))
-
-    unet, vae, text, _ = configs_of(said[UNET], said[VAE], said[TEXT])
-    width, heads, channels = text["hidden_size"], text["num_attention_heads"], "block_out_channels"
-    as_long = len(unet.attends) == len(unet.channels)
-    same = unet.latent_channels == vae.latent_channels
-    unet_gcd, vae_gcd = math.gcd(*unet.channels), math.gcd(*vae.channels)
-    yield UNET, "norm_num_groups", f"a divisor of {channels}", unet_gcd % unet.groups == 0
-    yield UNET, "attention_head_dim", f"a divisor of {channels}", unet_gcd % unet.heads == 0
-    yield VAE, "norm_num_groups", f"a divisor of {channels}", vae_gcd % vae.groups == 0
-    yield TEXT, "num_attention_heads", "a divisor of hidden_size", width % heads == 0
-    yield UNET, "down_block_types", f"as long as {channels}", as_long
-    yield UNET, "in_channels", f"the latent_channels of {VAE}", same
-    yield TEXT, "hidden_size", f"the cross_attention_dim of {UNET}", width == unet.context_channels
