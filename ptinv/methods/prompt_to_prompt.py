@@ -142,7 +142,5 @@ def shared_attention(edit: Edit) -> list[ControlAt]:
     height, width = edit.latent_size
     trained = edit.model.unet.config.trained_size
     largest = settings.self_cells**2 * height * width / trained**2  # at this picture's size
-    return [
-        cross_attention(mapper, edit.words.gates, steps),
-        self_attention(settings.self_replace, steps, largest),
-    ]
+    cross = cross_attention(mapper, edit.words.gates, steps)
+    return [cross, self_attention(settings.self_replace, steps, largest)]

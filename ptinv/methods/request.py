@@ -223,11 +223,8 @@ def settings_for(
     kept = {name: value for name, value in vars(stored).items() if name in names}
     settings = method.settings(**kept | options)
 
-    differ = [
-        f"{name} {was[name]} (its own: {method.own(name)})"
-        for name in ("encode_ratio", "inversion_guidance")
-        if name in was and name not in options and was[name] != method.own(name)
-    ]
+    own = {n: method.own(n) for n in ("encode_ratio", "inversion_guidance") if n not in options}
+    differ = [f"{n} {was[n]} (its own: {own[n]})" for n in own if was.get(n, own[n]) != own[n]]
     if differ and (usual.stages, usual.defaults) != (method.stages, method.defaults):
         remark(f"the method walks the inversion's trajectory, with {', '.join(differ)}", Doubt)
     now = method.trajectory.key(settings, text if prompt is None else prompt)

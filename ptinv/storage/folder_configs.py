@@ -74,7 +74,10 @@ def read_configs(folder: Path) -> Configs:
     """Reads what a folder's networks are built from. Raises CheckpointError naming what the folder
     is, what it lacks, or the key that is wrong."""
     said = {file: read_json(folder / file) for file in (*COMPUTED, PIPELINE)}
-    said[UNET] = {key: _for_all(key, value) for key, value in said[UNET].items()}
+    for key, value in said[UNET].items():  # some files spell one value as a list of it by level
+        by_level = isinstance(value, list) and len(value) > 1 and value == value[:1] * len(value)
+        if by_level and TAKEN[UNET].get(key) not in (COUNTS, LEVELS):
+            said[UNET][key] = value[0]
     _check_kind(folder, said)
     for file in TAKEN:
         path = folder / file
@@ -109,12 +112,6 @@ def read_configs(folder: Path) -> Configs:
     demand(UNET, "in_channels", f"the latent_channels of {VAE}", same)
     demand(TEXT, "hidden_size", f"the cross_attention_dim of {UNET}", width == context)
     return configs
-
-
-def _for_all(key: str, value: Any) -> Any:
-    """The one value in a list of it for every level, as some files spell it; else what it is."""
-    same = isinstance(value, list) and len(value) > 1 and value == value[:1] * len(value)
-    return value[0] if same and TAKEN[UNET].get(key) not in (COUNTS, LEVELS) else value
 
 
 def read_json(path: Path) -> dict[str, Any]:

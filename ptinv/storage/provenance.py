@@ -55,12 +55,10 @@ def hash_of_files(paths: Iterable[Path]) -> str:
 
 def hash_of_tensors(networks: Iterable[nn.Module]) -> str:
     """Hashes a sample of each tensor of the networks, as it is in memory, compiled or not."""
-    digest = hashlib.sha256()
-    for network in networks:
-        for name, tensor in network.state_dict().items():
-            name = name.replace("_orig_mod.", "")  # where torch.compile has wrapped a module
-            digest.update(_sample(name, str(tensor.dtype), tensor))
-    return TENSORS + digest.hexdigest()
+    tensors = (item for network in networks for item in network.state_dict().items())
+    # torch.compile adds to the names where it has wrapped a module
+    samples = (_sample(k.replace("_orig_mod.", ""), str(t.dtype), t) for k, t in tensors)
+    return TENSORS + hashlib.sha256(b"".join(samples)).hexdigest()
 
 
 def _sample(name: str, kind: str, tensor: Tensor) -> bytes:
@@ -101,10 +99,10 @@ def check_same(what: str, recorded: dict[str, Any], model: StableDiffusion) -> N
     """Refuses another model, by its hash, with InputError; doubts whatever else is not the same."""
     now = made_with(model)
     if recorded["model_hash"] != now["model_hash"]:
-        was, given = (
-            f"{about['model']} (sha256 {about['model_hash'].removeprefix(TENSORS)[:12]}…)"
-            for about in (recorded, now)
-        )
+        both = [
+            (made["model"], made["model_hash"].removeprefix(TENSORS)) for made in (recorded, now)
+        ]
+        was, given = (f"{name} (sha256 {digits[:12]}…)" for name, digits in both)
         raise InputError(f"{what} was made with another model, {was}, not {given}; give that one")
     if names := [name for name in now if name != "model" and recorded[name] != now[name]]:
         differ = ", ".join(f"{name} {recorded[name]}, now {now[name]}" for name in names)
