@@ -73,11 +73,7 @@ def words_mask(edit: Edit, store: AttentionStore) -> Tensor:
 
 
 def attention_mask(
-    maps: Tensor,
-    size: tuple[int, int],
-    threshold: float,
-    each_object: bool = False,
-    widened: bool = True,
+    maps: Tensor, size: tuple[int, int], threshold: float, each_object=False, widened=True
 ) -> Tensor:
     """Maps of attention (b, h, w) -> a mask of zeros and ones (b, 1, height, width).
 

@@ -94,11 +94,6 @@ def open_picture(path: str | Path, read: Reading = to_rgb) -> Any:
     return made
 
 
-def read_text(path: str | Path) -> dict[str, str]:
-    """Reads the text chunks of a PNG; other pictures have none. Raises as `open_picture`."""
-    return open_picture(path, lambda image: dict(getattr(image, "text", {})))
-
-
 def save_picture(image: Image.Image, path: str | Path, text: dict[str, str] | None = None) -> None:
     """Writes an image as sRGB in the format of `path`'s extension, whole or not at all. `text` goes
     into a PNG's chunks. Raises InputError as `files.check_output`, OSError if the writing fails."""

@@ -21,7 +21,7 @@ from ..core.model import StableDiffusion
 from ..errors import Doubt, InputError, remark
 from ..settings import NAMES, OF_GENERATING, Settings
 from . import files
-from .pictures import checked, read_text
+from .pictures import checked, open_picture
 
 MASK = "sha256:"  # before a given mask's fingerprint, among the settings
 # what a result was made with, by name: its type
@@ -99,9 +99,7 @@ def check_same(what: str, recorded: dict[str, Any], model: StableDiffusion) -> N
     """Refuses another model, by its hash, with InputError; doubts whatever else is not the same."""
     now = made_with(model)
     if recorded["model_hash"] != now["model_hash"]:
-        both = [
-            (made["model"], made["model_hash"].removeprefix(TENSORS)) for made in (recorded, now)
-        ]
+        both = [(by["model"], by["model_hash"].removeprefix(TENSORS)) for by in (recorded, now)]
         was, given = (f"{name} (sha256 {digits[:12]}…)" for name, digits in both)
         raise InputError(f"{what} was made with another model, {was}, not {given}; give that one")
     if names := [name for name in now if name != "model" and recorded[name] != now[name]]:
@@ -147,7 +145,7 @@ class Recipe:
     @classmethod
     def read(cls, path: str | Path) -> "Recipe":
         """Reads a PNG's record. Raises InputError if it has none, or a damaged one."""
-        text = read_text(path)
+        text = open_picture(path, lambda image: dict(getattr(image, "text", {})))  # a PNG's chunks
         if not text.get("Software", "").startswith("ptinv "):
             why = "only PNGs written by ptinv do (JPEG and WebP cannot, and some programs drop "
             raise InputError(f"{path} doesn't say how it was made; {why}a PNG's text chunks)")
