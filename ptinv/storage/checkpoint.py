@@ -82,16 +82,10 @@ def load(
         raise CheckpointError(f"{path} does not hold a whole Stable Diffusion v1 ({wrong}); {ONLY}")
     model.fill(networks, _read(tensors), device, dtype)
     files = (*dict.fromkeys(entry.path for entry in tensors.values()), *words)
-    return StableDiffusion(
-        **networks,
-        tokenizer=_tokenizer(words[0].parent, configs.text["vocab_size"]),
-        latent_scale=configs.latent_scale,
-        device=device,
-        dtype=dtype,
-        name=path.resolve().name,
-        files=files,
-        digests=(hash_of_files(files), hash_of_tensors(networks.values())),
-    )
+    clip = _tokenizer(words[0].parent, configs.text["vocab_size"])
+    digests = hash_of_files(files), hash_of_tensors(networks.values())
+    how = dict(device=device, dtype=dtype, name=path.resolve().name, files=files, digests=digests)
+    return StableDiffusion(**networks, tokenizer=clip, latent_scale=configs.latent_scale, **how)
 
 
 def _device(wanted: str | torch.device | None) -> torch.device:
