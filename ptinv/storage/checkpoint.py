@@ -20,8 +20,8 @@ from ..core import model
 from ..core.model import WEIGHTS, Configs, StableDiffusion
 from ..core.text import Tokenizer
 from ..errors import CheckpointError, InputError
-from . import original_names as names
-from .folder_configs import BY_INPUTS, ONLY, read_configs, read_json
+from . import layouts
+from .layouts import BY_INPUTS, ONLY, read_configs, read_json, rename
 from .provenance import hash_of_files, hash_of_tensors
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -129,14 +129,14 @@ def open_checkpoint(
         files = ((part, file) for part in WEIGHTS for file in _weights(path / part, half))
         stored = ((f"{part}.{k}", e) for part, file in files for k, e in _entries(file).items())
     elif path.is_file():
-        folder, configs, found = path.parent, names.SD_V1, _entries(path)
+        folder, configs, found = path.parent, layouts.SD_V1, _entries(path)
         _check_single(path, found)
-        stored = ((names.rename(key), entry) for key, entry in found.items())
+        stored = ((rename(key), entry) for key, entry in found.items())
     else:
         raise CheckpointError(f"there is no checkpoint at {path}")
     tensors: Entries = {}
     for name, entry in stored:
-        if (ours := model.respelt(names.rename(name, names.BARE_TEXT))) in tensors:
+        if (ours := model.respelt(rename(name, layouts.BARE_TEXT))) in tensors:
             raise CheckpointError(f"{entry.path} holds {ours} twice, in two spellings or shards")
         # the original VAE writes its attention's linear layers as 1×1 convolutions
         if "mid_block.attentions.0.to_" in ours and entry.shape[2:] == [1, 1]:
@@ -180,7 +180,7 @@ def _entries(path: Path) -> Entries:
         raise CheckpointError(f"{wrong}; convert it first: {mend}")
     try:
         with safe_open(path, framework="pt") as file:
-            slices = {k: file.get_slice(k) for k in file.keys() if not names.is_left_out(k)}
+            slices = {k: file.get_slice(k) for k in file.keys() if not layouts.is_left_out(k)}
             return {k: Entry(path, k, s.get_shape(), s.get_dtype()) for k, s in slices.items()}
     except (SafetensorError, OSError) as error:
         wrong = f"{path} is not a whole safetensors file ({error}); fetch it again"
@@ -217,7 +217,7 @@ def _check_single(path: Path, found: Entries) -> None:
     for kind in (kind for kind, is_it in kinds.items() if is_it):
         raise CheckpointError(f"{path} is {kind}; {ONLY}")
     for name, stored in _read({key: found.pop(key) for key in ("scale_factor",) if key in found}):
-        scale, usual = float(stored.float().sum()), names.SD_V1_LATENT_SCALE
+        scale, usual = float(stored.float().sum()), layouts.SD_V1_LATENT_SCALE
         if not abs(scale / usual - 1) < 0.04:  # float8 rounds it
             wrong = f"{name} must be {usual} but is {scale:.5g}"
             raise CheckpointError(f"{path}: {wrong}; {ONLY}")

@@ -19,7 +19,7 @@ from ptinv.core.unet import UNet, UNetConfig
 from ptinv.core.vae import VAE, VAEConfig
 from ptinv.errors import CheckpointError
 from ptinv.storage.checkpoint import load, open_checkpoint
-from ptinv.storage.original_names import is_left_out, rename
+from ptinv.storage.layouts import is_left_out, rename
 
 GOLDEN = recorded("golden_ldm.npz")
 

@@ -13,7 +13,7 @@ from ptinv.core.unet import UNet, UNetConfig
 from ptinv.core.vae import VAE, VAEConfig
 from ptinv.errors import CheckpointError
 from ptinv.storage.checkpoint import load
-from ptinv.storage.original_names import SD_V1_LATENT_SCALE, rename
+from ptinv.storage.layouts import SD_V1_LATENT_SCALE, rename
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def original(small_folder, small_model, tmp_path, monkeypatch):
             tensor = ours[rename(key)]
             tensors[key] = tensor.reshape(*tensor.shape, *shape[tensor.ndim :])  # 1×1 convolutions
     shutil.copytree(small_folder / "tokenizer", tmp_path / "tokenizer")
-    monkeypatch.setattr("ptinv.storage.original_names.SD_V1", configs)
+    monkeypatch.setattr("ptinv.storage.layouts.SD_V1", configs)
     return tensors, ours
 
 
