@@ -100,11 +100,10 @@ def noise_difference(edit: Edit, chunk: int = 8) -> Tensor:
     clamped at `mask_clamp` times the mean, and scaled to [0, 1]: (1, 1, h, w). Guidance would
     multiply all differences alike, and is left out. chunk: rows that go through the UNet at once.
     """
-    z0, noise, draws = edit.z0, edit.noise(stream=2), edit.settings.mask_draws
-    steps = edit.settings.steps
+    z0, noise, steps = edit.z0, edit.noise(stream=2), edit.settings.steps
     timestep = ddim.schedule(steps)[max(steps // 2, 1) - 1]
     total = torch.zeros_like(z0[:, :1])
-    noises = torch.cat([noise(i) for i in range(draws)]).to(z0)
+    noises = torch.cat([noise(i) for i in range(edit.settings.mask_draws)]).to(z0)
     for some in noises.split(max(chunk // 2, 1)):
         z = ddim.add_noise(z0, some, timestep.alpha_from)
         texts = torch.cat([text.expand(len(z), -1, -1) for text in (edit.source, edit.target)])

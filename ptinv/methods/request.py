@@ -150,8 +150,7 @@ def _request(
     settings = settings_for(picture, method, prompt, **wanted)
     if isinstance(settings.mask, Image.Image):
         check_mask(settings.mask, image and image.size)
-    how = prompt, settings, method.branches, wanted
-    request = Request(command, method, image, inversion, *how)
+    request = Request(command, method, image, inversion, prompt, settings, method.branches, wanted)
     ignored = method.ignored.union(unused)
     if idle := [n for n in given if n in ignored and given[n] != method.own(n)]:
         by = f"{command} by {request.name} does not use {'it' if len(idle) == 1 else 'them'}"

@@ -105,8 +105,7 @@ class Stage:
 
 
 def _inverted(e: Edit, progress: Progress) -> dict[str, Tensor]:
-    text = inversion_text(e.settings, e.prompt)["source"]
-    condition = constant(e.empty, e.model.embed(text))
+    condition = constant(e.empty, e.model.embed(inversion_text(e.settings, e.prompt)["source"]))
     loop, guidance = progress(e.schedule, "inverting"), e.settings.inversion_guidance
     return {"trajectory": ddim_inversion(e.model, e.z0, loop, condition, guidance)}
 
