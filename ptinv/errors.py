@@ -37,7 +37,5 @@ def remark(message: str, kind: type[Remark] = Remark) -> None:
 
 def not_finite(what: str) -> FloatingPointError:
     """The error for numbers that overflowed: a damaged checkpoint, or float16's range."""
-    return FloatingPointError(
-        f"{what} is not finite (NaN or infinity): the checkpoint may be damaged, "
-        "or try --dtype float32 or bfloat16"
-    )
+    mend = "the checkpoint may be damaged, or try --dtype float32 or bfloat16"
+    return FloatingPointError(f"{what} is not finite (NaN or infinity): {mend}")

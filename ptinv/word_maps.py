@@ -87,10 +87,9 @@ def attention_maps(
     levels = [config.mask_level] if levels is None else list(levels)
     check_maps("level", levels, cross_levels(config))
     picture = opened(picture)
-    method = method_of(picture) if isinstance(picture, Inversion) else METHOD
+    method = method_of(picture, METHOD)
     settings_for(picture, method, **{**options, "mask": None, "paste_back": False})
-    if isinstance(picture, Inversion):
-        inversion = picture
+    if isinstance(inversion := picture, Inversion):
         inversion.check_fits(model)
         warn_of_words(model, prompt)
     else:

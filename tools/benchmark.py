@@ -39,7 +39,7 @@ from ptinv.core.unet import UNetConfig
 from ptinv.core.vae import VAEConfig
 from ptinv.errors import InputError
 from ptinv.storage.checkpoint import DTYPES, EMBEDDED, open_checkpoint
-from ptinv.storage.original_names import SD_V1_LATENT_SCALE, SD_V1_TEXT
+from ptinv.storage.layouts import SD_V1_LATENT_SCALE, SD_V1_TEXT
 from ptinv.storage.pictures import open_picture
 
 MB = 1e6

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ptinv.storage.files import replacing
-from ptinv.storage.original_names import is_left_out
+from ptinv.storage.layouts import is_left_out
 
 
 class Inert:

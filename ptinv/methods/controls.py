@@ -10,10 +10,9 @@ A step that a gate ends within is still in it, where the original code has alrea
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
-from einops import rearrange, reduce
+from einops import reduce
 from torch import Tensor
 
 from ..core.attention import QKV, Control, Place
@@ -22,7 +21,8 @@ from ..core.text import LENGTH
 from ..settings import DEFAULT, Gate, Settings, WordGates, bounds
 
 SIDE_BY_SIDE: Branches = ("source", "target")  # the rows of Prompt-to-Prompt, by name
-Change = Callable[[Tensor, Tensor], Tensor]  # (M of the source, M* of the target) -> the new M*
+# (the gates that are open, M of the source, M* of the target) -> the new M*
+Change = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass
@@ -37,8 +37,8 @@ class Record(Control):
         return place.kind == "cross" and place.level == self.level
 
     def __call__(self, probabilities: Tensor, place: Place) -> Tensor:
-        layer = reduce(probabilities.detach(), "b heads p n -> b n p", "sum")
-        layer = rearrange(layer, "b n (h w) -> b n h w", h=place.height)
+        shapes = "b heads (h w) n -> b n h w"
+        layer = reduce(probabilities.detach(), shapes, "sum", h=place.height)
         self.total = layer if self.total is None else self.total + layer
         self.heads += probabilities.shape[1]
         return probabilities
@@ -49,12 +49,12 @@ class Record(Control):
         return self.total / self.heads
 
 
+@dataclass
 class AttentionStore:
     """The attention that each token got while one edit was sampled, at one level of the UNet."""
 
-    def __init__(self, level: int):
-        self.level = level
-        self.calls: list[tuple[Record, Branches]] = []
+    level: int
+    calls: list[tuple[Record, Branches]] = field(default_factory=list)
 
     def control(self, k: int, rows: Branches) -> Control:
         """Records one more call."""
@@ -71,31 +71,38 @@ class AttentionStore:
 class RowControl(Control):
     """Changes the maps of the target's rows, by those of the source's, and no other row."""
 
-    kind: Literal["self", "cross"]
     rows: Branches  # of the batch, by branch
+    open: Tensor  # which of the gates are
+    kind: str
     change: Change
-    area: float = math.inf  # height · width of the largest map that is changed
+    area: float  # height · width of the largest map that is changed
 
     def wants(self, place: Place) -> bool:
         return place.kind == self.kind and place.height * place.width <= self.area
 
     def __call__(self, probabilities: Tensor, place: Place) -> Tensor:
         source, target = (rows_of(branch, self.rows) for branch in SIDE_BY_SIDE)
-        new = self.change(probabilities[source], probabilities[target])
+        new = self.change(self.open, probabilities[source], probabilities[target])
         return probabilities.index_copy(0, torch.tensor(target, device=new.device), new)
+
+
+def gated(gates: Tensor, steps: int, kind: str, change: Change, area=math.inf) -> ControlAt:
+    """A change of rows on those of T' steps on which any of the gates (…, 2) is open."""
+
+    def at(k: int, rows: Branches) -> RowControl | None:
+        now = opened(gates, k, steps)
+        return RowControl(rows, now, kind, change, area) if now.any() else None
+
+    return at
 
 
 def reweight(factors: Tensor, gates: Tensor, steps: int) -> ControlAt:
     """M*_n = c_n M_n, Prompt-to-Prompt's fader: multiplies the attention that tokens get by factors
     (77,) while their gates (77, 2) are open, and leaves the others' as it is. steps: T'."""
-
-    def at(k: int, rows: Branches) -> RowControl | None:
-        now = torch.where(opened(gates, k, steps), factors, 1.0)
-        if now.eq(1).all():
-            return None
-        return RowControl("cross", rows, lambda _, own: own * now.to(own))
-
-    return at
+    weighed = gates * factors.ne(1)[:, None]  # [0, 0) is never open
+    return gated(
+        weighed, steps, "cross", lambda now, _, own: own * torch.where(now, factors, 1.0).to(own)
+    )
 
 
 @dataclass(frozen=True)

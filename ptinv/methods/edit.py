@@ -60,12 +60,6 @@ class Edit:
         """r_1 … r_T', (T', 1, c, h, w)."""
         return self.made["residuals"]
 
-    @property
-    def is_masked(self) -> bool:
-        """True if anything masks the edit: attention does not, where no word is followed."""
-        names = self.settings.mask_names
-        return bool(names) and (names != {"attention"} or bool(self.words.focus))
-
     def pivot(self, step: Step) -> Tensor:
         """z*_{k-1}, where a step would end if it stayed on the trajectory, (1, c, h, w)."""
         return self.trajectory[step.k - 1]

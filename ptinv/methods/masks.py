@@ -49,12 +49,12 @@ def mask_at(edit: Edit, fixed: dict[str, Tensor], store: AttentionStore, k: int)
     """The mask after step k, from the fixed masks and the attention recorded so far. None where
     nothing masks the edit, and on the first fifth of the steps, rounded (the original cuts off)."""
     settings, steps, masks = edit.settings, len(edit.schedule), fixed
-    if not edit.is_masked:
-        return None
     if edit.words.focus:
         if steps - k + 1 <= round(BEGIN * steps):
             return None
         masks = fixed | {"attention": words_mask(edit, store)}
+    elif settings.mask_names <= {"attention"}:  # no word is followed, and nothing else masks
+        return None
     mask = combined(settings.mask_expression, masks)
     return softened(mask, settings.mask_dilate, settings.mask_feather)
 
@@ -73,11 +73,7 @@ def words_mask(edit: Edit, store: AttentionStore) -> Tensor:
 
 
 def attention_mask(
-    maps: Tensor,
-    size: tuple[int, int],
-    threshold: float,
-    each_object: bool = False,
-    widened: bool = True,
+    maps: Tensor, size: tuple[int, int], threshold: float, each_object=False, widened=True
 ) -> Tensor:
     """Maps of attention (b, h, w) -> a mask of zeros and ones (b, 1, height, width).
 
@@ -104,11 +100,10 @@ def noise_difference(edit: Edit, chunk: int = 8) -> Tensor:
     clamped at `mask_clamp` times the mean, and scaled to [0, 1]: (1, 1, h, w). Guidance would
     multiply all differences alike, and is left out. chunk: rows that go through the UNet at once.
     """
-    z0, noise, draws = edit.z0, edit.noise(stream=2), edit.settings.mask_draws
-    steps = edit.settings.steps
+    z0, noise, steps = edit.z0, edit.noise(stream=2), edit.settings.steps
     timestep = ddim.schedule(steps)[max(steps // 2, 1) - 1]
     total = torch.zeros_like(z0[:, :1])
-    noises = torch.cat([noise(i) for i in range(draws)]).to(z0)
+    noises = torch.cat([noise(i) for i in range(edit.settings.mask_draws)]).to(z0)
     for some in noises.split(max(chunk // 2, 1)):
         z = ddim.add_noise(z0, some, timestep.alpha_from)
         texts = torch.cat([text.expand(len(z), -1, -1) for text in (edit.source, edit.target)])

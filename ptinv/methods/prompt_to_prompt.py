@@ -23,11 +23,11 @@ import torch
 from einops import einsum
 from torch import Tensor
 
-from ..core.sampling import Branches, ControlAt
+from ..core.sampling import ControlAt
 from ..core.text import LENGTH, Tokenizer
 from ..errors import InputError
 from ..settings import Align, Gate
-from .controls import SIDE_BY_SIDE, RowControl, interval, opened
+from .controls import SIDE_BY_SIDE, gated, interval
 from .edit import Edit
 from .words import Word, positions_of, read
 
@@ -78,13 +78,8 @@ def refinement(source: Sequence[int], target: Sequence[int]) -> Tensor:
     """(source 77, target 77): 1 where a source token answers to a target token (the paper's α).
     source, target: token ids, start to end. Padding answers to that of the same position; where the
     target is shorter some of those positions hold words of the source, as in the original."""
-    mapper = torch.zeros(LENGTH, LENGTH, device="cpu")
-    for new, old in enumerate(needleman_wunsch(source, target)):
-        if old >= 0:
-            mapper[old, new] = 1
-    padding = range(len(target), LENGTH)
-    mapper[padding, padding] = 1
-    return mapper
+    answers = [*needleman_wunsch(source, target), *range(len(target), LENGTH)]
+    return torch.eye(LENGTH + 1, LENGTH, device="cpu")[answers].T  # -1 is the last row, of zeros
 
 
 def needleman_wunsch(source: Sequence[int], target: Sequence[int]) -> list[int]:
@@ -124,30 +119,18 @@ def cross_attention(mapper: Tensor, gates: Tensor, steps: int) -> ControlAt:
     """M*_n = Σ_w M_w mapper_wn for the tokens whose gates (77, 2) are open: the new words are where
     the old ones were. A token without an answer, whose column of `mapper` is 0, keeps its own map.
     Rows of two prompts' maps need not sum to 1; as in the paper, they are left so. steps: T'."""
-    answered = mapper.any(dim=0)
 
-    def at(k: int, rows: Branches) -> RowControl | None:
-        taken = opened(gates, k, steps) & answered
+    def change(now: Tensor, source: Tensor, own: Tensor) -> Tensor:
+        given = einsum(source, mapper.to(source), "b h p w, w n -> b h p n")
+        return torch.where(now.to(own.device), given, own)
 
-        def gated(source: Tensor, own: Tensor) -> Tensor:
-            given = einsum(source, mapper.to(source), "b h p w, w n -> b h p n")
-            return torch.where(taken.to(own.device), given, own)
-
-        return RowControl("cross", rows, gated) if taken.any() else None
-
-    return at
+    answered = mapper.any(dim=0)[:, None]
+    return gated(gates * answered, steps, "cross", change)  # [0, 0) is never open
 
 
 def self_attention(gate: Gate, steps: int, area: float) -> ControlAt:
     """The source's self-attention for the target's, in maps of at most that area. steps: T'."""
-    gates = interval(gate)
-
-    def at(k: int, rows: Branches) -> RowControl | None:
-        if not opened(gates, k, steps):
-            return None
-        return RowControl("self", rows, lambda source, own: source, area)
-
-    return at
+    return gated(interval(gate), steps, "self", lambda now, source, own: source, area)
 
 
 def shared_attention(edit: Edit) -> list[ControlAt]:
@@ -159,7 +142,5 @@ def shared_attention(edit: Edit) -> list[ControlAt]:
     height, width = edit.latent_size
     trained = edit.model.unet.config.trained_size
     largest = settings.self_cells**2 * height * width / trained**2  # at this picture's size
-    return [
-        cross_attention(mapper, edit.words.gates, steps),
-        self_attention(settings.self_replace, steps, largest),
-    ]
+    cross = cross_attention(mapper, edit.words.gates, steps)
+    return [cross, self_attention(settings.self_replace, steps, largest)]

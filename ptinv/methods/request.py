@@ -72,8 +72,7 @@ def request_edit(
     picture = opened(picture)
     method = find(method_of(picture) if method is None else method)
     given = _read(options)
-    settings = settings_for(picture, method, prompt, **given)
-    return _request("edit", picture, prompt, method, settings, given)
+    return _request("edit", picture, prompt, method, given, given)
 
 
 def request_reconstruction(
@@ -103,9 +102,8 @@ def request_reconstruction(
         options |= {"source": prompt} if prompt else {}
     if method.extra is NOISE_MAPS:
         options = {"inversion_guidance": method.settings(**options).guidance} | options
-    settings = settings_for(picture, method, prompt, **options)
-    request = _request("reconstruct", picture, prompt, method, settings, given, ["eta"])
-    return replace(request, branches=method.branches[:1], given=options)
+    request = _request("reconstruct", picture, prompt, method, options, given, ["eta"])
+    return replace(request, branches=method.branches[:1])
 
 
 def request_inversion(
@@ -120,9 +118,7 @@ def request_inversion(
     lasting = {name: value for name, value in options.items() if name in OF_AN_INVERSION}
     if prompt is not None:
         check_prompt(prompt)
-    settings = method.settings(**lasting, mask=None)
-    request = _request("invert", picture, prompt, method, settings, options)
-    return replace(request, given=lasting | {"mask": None})
+    return _request("invert", picture, prompt, method, lasting | {"mask": None}, options)
 
 
 def request_generation(prompt: str, **options) -> Request:
@@ -132,10 +128,10 @@ def request_generation(prompt: str, **options) -> Request:
         if options[name] is not None:
             raise InputError(f"{name} is for an edit of another prompt's picture; give a source")
     method = METHODS["p2p" if source else "ddim-global"]
-    settings = method.settings(**_read(options) | {"encode_ratio": 1.0})
     check_prompt(prompt)
+    wanted = _read(options) | {"encode_ratio": 1.0}
     unused = "encode_ratio", "inversion_guidance", "paste_back", "reuse_tuning"
-    return _request("generate", None, prompt, method, settings, options, unused)
+    return _request("generate", None, prompt, method, wanted, options, unused)
 
 
 def _request(
@@ -143,22 +139,21 @@ def _request(
     picture: Image.Image | Inversion | None,
     prompt: str | None,
     method: Method,
-    settings: Settings,
+    wanted: dict[str, Any],
     given: dict[str, Any],
     unused: Collection[str] = (),
 ) -> Request:
-    """Checks the mask's size; doubts what changes nothing, in the method or here (`unused`)."""
+    """Checks the wanted settings and the mask's size; doubts what was given and changes nothing, in
+    the method or here (`unused`)."""
     inversion = picture if isinstance(picture, Inversion) else None
     image = inversion.picture if inversion else picture
+    settings = settings_for(picture, method, prompt, **wanted)
     if isinstance(settings.mask, Image.Image):
         check_mask(settings.mask, image and image.size)
-    asked = command, method, image, inversion, prompt, settings
-    request = Request(*asked, method.branches, given)
+    request = Request(command, method, image, inversion, prompt, settings, method.branches, wanted)
     ignored = method.ignored.union(unused)
-    idle = [name for name in given if name in ignored and given[name] != method.own(name)]
-    if idle:
-        them = "it" if len(idle) == 1 else "them"
-        by = f"{command} by {request.name} does not use {them}"
+    if idle := [n for n in given if n in ignored and given[n] != method.own(n)]:
+        by = f"{command} by {request.name} does not use {'it' if len(idle) == 1 else 'them'}"
         remark(f"{', '.join(idle)} will change nothing: {by}", Doubt)
     return request
 
@@ -195,66 +190,48 @@ def made_alike(inversion: Inversion, method: Method) -> bool:
 
 
 def settings_for(
-    picture: Picture | Inversion, method: str | Method, prompt: str | None = None, **options
+    picture: Picture | Inversion | None, method: str | Method, prompt: str | None = None, **options
 ) -> Settings:
     """The given options over what an inversion's stages were made with, as far as the method has
     the same stages, over the method's defaults. prompt: the wanted picture's, if that is known.
-    Raises InputError for settings out of range, and those of another trajectory."""
+    Raises InputError for settings out of range, and unless the inversion's trajectory is the one
+    that the settings and prompt call for. Remarks where it is not what the method's own would be.
+    """
     method = find(method)
     if not isinstance(picture, Inversion):
         settings = method.settings(**options)
-        if settings.reuse_tuning:
+        if settings.reuse_tuning and picture is not None:
             raise InputError("reuse_tuning needs an inversion in the picture's place; give one")
         return settings
-    settings = method.settings(**_kept(picture, method) | options)
-    _check_trajectory(picture, method, settings, prompt, options)
-    if settings.reuse_tuning and method.extra and not made_alike(picture, method):
-        raise InputError("reuse_tuning finds no tuning of this method in the inversion")
-    return settings
-
-
-def _usual(inversion: Inversion, method: Method) -> Method:
-    """The method whose defaults an inversion was made with, as far as that has a name."""
-    made_by = inversion.settings["method"]
-    return method if isinstance(made_by, list) else find(made_by)
-
-
-def _kept(inversion: Inversion, method: Method) -> dict[str, Any]:
-    """The inversion's settings of the stages that both have, but those of differing defaults."""
-    (trajectory, extra), usual = stages_of(inversion), _usual(inversion, method)
+    (trajectory, extra), name = stages_of(picture), picture.settings["method"]
     if trajectory != method.trajectory.title:
         wrong = f"the inversion is {trajectory}, and this method needs {method.trajectory.title}"
         raise InputError(f"{wrong}; invert the picture anew")
-    key = method.trajectory.key(inversion.made_by, inversion.settings["prompt"])
-    names = {name for name, value in key.items() if value != ""}
+    usual = method if isinstance(name, list) else find(name)  # whose defaults it was made with
+    stored, text = picture.made_by, picture.settings["prompt"]
+    was = method.trajectory.key(stored, text)
+
+    # kept are the settings of the stages that both have, but those of differing defaults
+    names = {name for name, value in was.items() if value != ""}
     alike = extra == method.stages[1]
     if alike:
         uses = method.extra.uses if method.extra else OF_AN_INVERSION
         names |= {name for name in uses if name != "source" and usual.own(name) == method.own(name)}
     if method.needs_source or alike and not usual.needs_source:
         names.add("source")
-    stored = vars(inversion.made_by)
-    return {name: stored[name] for name in OF_AN_INVERSION if name in names}
+    kept = {name: value for name, value in vars(stored).items() if name in names}
+    settings = method.settings(**kept | options)
 
-
-def _check_trajectory(
-    inversion: Inversion, method: Method, settings: Settings, prompt: str | None, options: dict
-) -> None:
-    """Raises InputError unless the trajectory is the one that the settings and prompt call for.
-    Remarks where it is another method's, and not what the method's own settings would make."""
-    was = method.trajectory.key(inversion.made_by, inversion.settings["prompt"])
-    usual = _usual(inversion, method)
-    differ = [
-        f"{name} {was[name]} (its own: {method.own(name)})"
-        for name in ("encode_ratio", "inversion_guidance")
-        if name in was and name not in options and was[name] != method.own(name)
-    ]
+    own = {n: method.own(n) for n in ("encode_ratio", "inversion_guidance") if n not in options}
+    differ = [f"{n} {was[n]} (its own: {own[n]})" for n in own if was.get(n, own[n]) != own[n]]
     if differ and (usual.stages, usual.defaults) != (method.stages, method.defaults):
         remark(f"the method walks the inversion's trajectory, with {', '.join(differ)}", Doubt)
-    prompt = inversion.settings["prompt"] if prompt is None else prompt
-    for name, value in method.trajectory.key(settings, prompt).items():
-        if was[name] != value:
-            # a prompt may have stood in for the source that was not given, then or now
-            why = "the text that guided the inversion" if name == "source" else "the inversion's"
-            mend = "give that, or invert the picture anew"
-            raise InputError(f"{name} must be {was[name]!r}, {why}; {mend}")
+    now = method.trajectory.key(settings, text if prompt is None else prompt)
+    for name in (name for name in now if was[name] != now[name]):
+        # a prompt may have stood in for the source that was not given, then or now
+        why = "the text that guided the inversion" if name == "source" else "the inversion's"
+        mend = "give that, or invert the picture anew"
+        raise InputError(f"{name} must be {was[name]!r}, {why}; {mend}")
+    if settings.reuse_tuning and method.extra and not made_alike(picture, method):
+        raise InputError("reuse_tuning finds no tuning of this method in the inversion")
+    return settings

@@ -58,14 +58,12 @@ def residuals(
     return torch.stack(missed)
 
 
-def inversion_text(settings: Settings, prompt: str | None) -> str:
+def inversion_text(settings: Settings, prompt: str | None) -> dict[str, str]:
     """The text that guides the way up: the source text, else a prompt (a reconstruction's, say)."""
-    if not settings.inversion_guidance:
-        return ""
-    text = settings.source or prompt
-    if not text:
+    text = (settings.source or prompt) if settings.inversion_guidance else ""
+    if settings.inversion_guidance and not text:
         raise InputError("inversion_guidance above 0 needs a text of the picture; give a source")
-    return text
+    return {"source": text}
 
 
 def tuning_text(settings: Settings, prompt: str | None) -> dict[str, str]:
@@ -107,7 +105,7 @@ class Stage:
 
 
 def _inverted(e: Edit, progress: Progress) -> dict[str, Tensor]:
-    condition = constant(e.empty, e.model.embed(inversion_text(e.settings, e.prompt)))
+    condition = constant(e.empty, e.model.embed(inversion_text(e.settings, e.prompt)["source"]))
     loop, guidance = progress(e.schedule, "inverting"), e.settings.inversion_guidance
     return {"trajectory": ddim_inversion(e.model, e.z0, loop, condition, guidance)}
 
@@ -121,38 +119,19 @@ def _tuned(
     return tune(e.model, e.trajectory, loop, start, other, **how)._asdict()
 
 
-INVERTED = Stage(
-    "DDIM inversion",
-    ("steps", "encode_ratio", "inversion_guidance"),
-    _inverted,
-    text=lambda settings, prompt: {"source": inversion_text(settings, prompt)},
-)
-NOISED_ONCE = Stage(
-    "one Gaussian noise",
-    NOISE,
-    lambda e, _: {"trajectory": noised(e.z0, e.schedule, lambda k: e.noise(stream=0)(0))},
-)
-NOISED_EACH = Stage(
-    "a noise for each step",
-    NOISE,
-    lambda e, _: {"trajectory": noised(e.z0, e.schedule, e.noise(stream=0))},
-)
-TUNED = Stage(
-    "tune c_t",
-    (*TUNING, *GUIDANCE, "init_embedding"),
-    lambda e, p: _tuned(e, p, "cond", getattr(e, e.settings.init_embedding), e.null),
-    text=tuning_text,
-)
-NULL_TUNED = Stage(
-    "tune ∅_t", (*TUNING, *GUIDANCE, "source"), lambda e, p: _tuned(e, p, "null", e.null, e.source)
-)
-OFFSETS = Stage(
-    "measure what each step misses",
-    (*GUIDANCE, "source"),
-    lambda e, p: {"residuals": residuals(e, p, e.guidance)},
-)
-NOISE_MAPS = Stage(
-    "solve for the noise maps",
-    ("inversion_guidance", "source", "negative"),
-    lambda e, p: {"residuals": residuals(e, p, e.settings.inversion_guidance, mean_step)},
-)
+# fmt: off
+INVERTED = Stage("DDIM inversion", ("steps", "encode_ratio", "inversion_guidance"),
+    _inverted, inversion_text)
+NOISED_ONCE = Stage("one Gaussian noise", NOISE,
+    lambda e, _: {"trajectory": noised(e.z0, e.schedule, lambda k: e.noise(stream=0)(0))})
+NOISED_EACH = Stage("a noise for each step", NOISE,
+    lambda e, _: {"trajectory": noised(e.z0, e.schedule, e.noise(stream=0))})
+TUNED = Stage("tune c_t", (*TUNING, *GUIDANCE, "init_embedding"),
+    lambda e, p: _tuned(e, p, "cond", getattr(e, e.settings.init_embedding), e.null), tuning_text)
+NULL_TUNED = Stage("tune ∅_t", (*TUNING, *GUIDANCE, "source"),
+    lambda e, p: _tuned(e, p, "null", e.null, e.source))
+OFFSETS = Stage("measure what each step misses", (*GUIDANCE, "source"),
+    lambda e, p: {"residuals": residuals(e, p, e.guidance)})
+NOISE_MAPS = Stage("solve for the noise maps", ("inversion_guidance", "source", "negative"),
+    lambda e, p: {"residuals": residuals(e, p, e.settings.inversion_guidance, mean_step)})
+# fmt: on

@@ -121,38 +121,23 @@ class Words:
 def choose_words(
     tokenizer: Tokenizer, prompt: str, settings: Settings, branches: Branches
 ) -> Words:
-    """The words an edit is about, as settings name them or guessed. Raises InputError as `find`."""
-    masked, subtracted = "attention" in settings.mask_names, {}
-    focus, about = _focus(tokenizer, prompt, settings, branches) if masked else ({}, "")
+    """The words an edit is about: by branch those that are named, else those that the other text
+    lacks, else the prompt's first noun phrase. Raises InputError as `find`."""
+    source, side_by_side = settings.source or "", branches == SIDE_BY_SIDE
     at = partial(find, tokenizer, prompt=prompt)
-    gates = token_gates(settings.cross_replace if branches == SIDE_BY_SIDE else 1.0, at)
+    gates = token_gates(settings.cross_replace if side_by_side else 1.0, at)
     factors = torch.ones(LENGTH, dtype=torch.float32, device="cpu")
     for word, factor in settings.reweight.items():
         factors[at(word)] = factor
-    if settings.focus:
-        at(settings.focus)  # also where nothing is masked, a word must be in its text
-    if masked and settings.subtract:
-        for branch in branches:
-            with suppress(InputError):  # if the words are in no branch's text, the prompt is named
-                text = settings.source if branch == "source" else prompt
-                subtracted[branch] = at(settings.subtract, prompt=text)
-        subtracted = subtracted or {"target": at(settings.subtract)}
-    return Words(focus, subtracted, gates, factors, about)
-
-
-def _focus(
-    tokenizer: Tokenizer, prompt: str, settings: Settings, branches: Branches
-) -> tuple[dict[str, list[int]], str]:
-    """By branch, the named words; else those that the other text lacks; else the prompt's first
-    noun phrase. Also which they are, in a sentence."""
-    source, phrase, of_source = settings.source or "", settings.focus, []
-    if branches == SIDE_BY_SIDE and settings.source_focus:
-        of_source = find(tokenizer, settings.source_focus, source)
-    elif branches == SIDE_BY_SIDE:
+    phrase, of_source, subtracted = settings.focus, [], {}
+    of_target = at(phrase) if phrase else []  # a word must be in its text
+    if "attention" not in settings.mask_names:
+        return Words({}, {}, gates, factors)
+    if side_by_side and settings.source_focus:
+        of_source = at(settings.source_focus, prompt=source)
+    elif side_by_side:
         of_source = positions_of(new_words(tokenizer, source, prompt))
-    if phrase:
-        of_target = find(tokenizer, phrase, prompt)
-    else:
+    if not phrase:
         chosen = new_words(tokenizer, prompt, source) if source else []
         phrase = " ".join(word.text for word in chosen)
         if not chosen and not of_source and (chosen := noun_phrase(read(tokenizer, prompt))):
@@ -163,8 +148,15 @@ def _focus(
         about = "the edit is about what the source text says and the prompt doesn't"
     if phrase:
         about = f"the edit is about: {phrase}"
+    for branch in branches if settings.subtract else ():
+        with suppress(InputError):  # if the words are in no branch's text, the prompt is named
+            text = source if branch == "source" else prompt
+            subtracted[branch] = at(settings.subtract, prompt=text)
+    if settings.subtract:
+        subtracted = subtracted or {"target": at(settings.subtract)}
     focus = {"source": of_source, "target": of_target}
-    return {branch: positions for branch, positions in focus.items() if positions}, about
+    focus = {branch: positions for branch, positions in focus.items() if positions}
+    return Words(focus, subtracted, gates, factors, about)
 
 
 def positions_of(words: list[Word]) -> list[int]:
@@ -226,11 +218,8 @@ def unknown_words(model: StableDiffusion, prompt: str) -> list[str]:
     table = model.text_encoder.text_model.embeddings.token_embedding.weight
     ids = model.tokenizer.clip(prompt, verbose=False)["input_ids"]
     learned = table[torch.tensor(ids, device=model.device)].ne(0).any(dim=-1).tolist()
-    return [
-        word.text
-        for word in words_of(model.tokenizer, prompt)
-        if not word.is_mark and not all(learned[i] for i in word.positions)
-    ]
+    words = (word for word in words_of(model.tokenizer, prompt) if not word.is_mark)
+    return [word.text for word in words if not all(learned[i] for i in word.positions)]
 
 
 def warn_of_words(model: StableDiffusion, prompt: str) -> None:

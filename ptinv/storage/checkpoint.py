@@ -21,8 +21,8 @@ from ..core import model
 from ..core.model import WEIGHTS, Configs, StableDiffusion
 from ..core.text import Tokenizer
 from ..errors import CheckpointError, Doubt, InputError, remark
-from . import original_names as names
-from .folder_configs import BY_INPUTS, ONLY, read_configs, read_json
+from . import layouts
+from .layouts import BY_INPUTS, ONLY, read_configs, read_json, rename
 from .provenance import hash_of_files, hash_of_tensors
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -86,17 +86,11 @@ def load(
         raise CheckpointError(f"{path} does not hold a whole Stable Diffusion v1 ({wrong}); {ONLY}")
     model.fill(networks, _read(tensors), device, dtype)
     files = (*dict.fromkeys(entry.path for entry in tensors.values()), *words)
-    unet = torch.compile(networks["unet"]) if compile else networks["unet"]
-    return StableDiffusion(
-        **{**networks, "unet": unet},
-        tokenizer=_tokenizer(words[0].parent, configs.text["vocab_size"]),
-        latent_scale=configs.latent_scale,
-        device=device,
-        dtype=dtype,
-        name=path.resolve().name,
-        files=files,
-        digests=(hash_of_files(files), hash_of_tensors(networks.values())),
-    )
+    clip = _tokenizer(words[0].parent, configs.text["vocab_size"])
+    digests = hash_of_files(files), hash_of_tensors(networks.values())
+    how = dict(device=device, dtype=dtype, name=path.resolve().name, files=files, digests=digests)
+    parts = {**networks, "unet": torch.compile(networks["unet"]) if compile else networks["unet"]}
+    return StableDiffusion(**parts, tokenizer=clip, latent_scale=configs.latent_scale, **how)
 
 
 def _dtype(wanted: str | torch.dtype | None, device: torch.device) -> torch.dtype:
@@ -162,13 +156,14 @@ def open_checkpoint(
         files = ((part, file) for part in WEIGHTS for file in _weights(path / part, half))
         stored = ((f"{part}.{k}", e) for part, file in files for k, e in _entries(file).items())
     elif path.is_file():
-        folder, configs = path.parent, names.SD_V1
-        stored = _of_file(path, configs)
+        folder, configs, found = path.parent, layouts.SD_V1, _entries(path)
+        _check_single(path, found)
+        stored = ((rename(key), entry) for key, entry in found.items())
     else:
         raise CheckpointError(f"there is no checkpoint at {path}")
     tensors: Entries = {}
     for name, entry in stored:
-        if (ours := model.respelt(names.rename(name, names.BARE_TEXT))) in tensors:
+        if (ours := model.respelt(rename(name, layouts.BARE_TEXT))) in tensors:
             raise CheckpointError(f"{entry.path} holds {ours} twice, in two spellings or shards")
         # the original VAE writes its attention's linear layers as 1×1 convolutions
         if "mid_block.attentions.0.to_" in ours and entry.shape[2:] == [1, 1]:
@@ -203,20 +198,6 @@ def _weights(folder: Path, half: bool) -> list[Path]:
     return shards
 
 
-def _of_file(path: Path, configs: Configs) -> Iterator[tuple[str, Entry]]:
-    """Yields the tensors of a file in the original layout, by the network and name in a folder."""
-    found = _entries(path)
-    if kind := _other_kind(found):
-        raise CheckpointError(f"{path} is {kind}; {ONLY}")
-    for name, scale in _read({key: found.pop(key) for key in ("scale_factor",) if key in found}):
-        if not abs(scale.float().sum() / configs.latent_scale - 1) < 0.04:  # float8 rounds it
-            usual = f"must be {configs.latent_scale} but is {scale.float().sum():.5g}"
-            raise CheckpointError(f"{path}: {name} {usual}; {ONLY}")
-    parts = names.parts_of(configs)
-    for key, entry in found.items():
-        yield names.rename(key, parts), entry
-
-
 def _entries(path: Path) -> Entries:
     """The tensors in one safetensors file that inference needs, by the file's names. Raises
     CheckpointError for a pickle, with the command that converts it, and for a damaged file."""
@@ -226,15 +207,16 @@ def _entries(path: Path) -> Entries:
         raise CheckpointError(f"{wrong}; convert it first: {mend}")
     try:
         with safe_open(path, framework="pt") as file:
-            slices = {k: file.get_slice(k) for k in file.keys() if not names.is_left_out(k)}
+            slices = {k: file.get_slice(k) for k in file.keys() if not layouts.is_left_out(k)}
             return {k: Entry(path, k, s.get_shape(), s.get_dtype()) for k, s in slices.items()}
     except (SafetensorError, OSError) as error:
         wrong = f"{path} is not a whole safetensors file ({error}); fetch it again"
         raise CheckpointError(wrong) from error
 
 
-def _other_kind(found: Entries) -> str | None:
-    """The name of what a single file holds, if it isn't a whole Stable Diffusion v1."""
+def _check_single(path: Path, found: Entries) -> None:
+    """Raises CheckpointError, naming what a single file holds, if it isn't a whole Stable Diffusion
+    v1, or is of another scale of the latents, which is taken out of the tensors found."""
 
     def inputs(layer: str) -> int | None:  # the channels that it takes in, if there is such a layer
         entry = found.get(f"model.diffusion_model.input_blocks.{layer}.weight")
@@ -259,20 +241,23 @@ def _other_kind(found: Entries) -> str | None:
         "Stable Diffusion 2": context == 1024 or has(r"^cond_stage_model\.model\."),
         f"not a whole checkpoint: it has no {' and no '.join(lacking)}": lacking,
     }
-    return next((kind for kind, is_it in kinds.items() if is_it), None)
+    for kind in (kind for kind, is_it in kinds.items() if is_it):
+        raise CheckpointError(f"{path} is {kind}; {ONLY}")
+    for name, stored in _read({key: found.pop(key) for key in ("scale_factor",) if key in found}):
+        scale, usual = float(stored.float().sum()), layouts.SD_V1_LATENT_SCALE
+        if not abs(scale / usual - 1) < 0.04:  # float8 rounds it
+            wrong = f"{name} must be {usual} but is {scale:.5g}"
+            raise CheckpointError(f"{path}: {wrong}; {ONLY}")
 
 
 def _mismatches(wanted: dict[str, Tensor], found: Entries) -> str:
     """Names tensors that are not as the networks have them, a few of each kind; "" if all are."""
-    shapes = {name: list(tensor.shape) for name, tensor in wanted.items()}
-    both = [name for name in wanted if name in found]
-    misshapen = [name for name in both if found[name].shape != shapes[name]]
-    whole = [f"{name} is {found[name].dtype}" for name in both if found[name].dtype not in FLOATING]
+    both = [(name, found[name], list(t.shape)) for name, t in wanted.items() if name in found]
     kinds = {
         "missing": sorted(wanted.keys() - found.keys()),
         "not of its networks": sorted(found.keys() - wanted.keys()),
-        "of another shape": [f"{n} is {found[n].shape}, not {shapes[n]}" for n in misshapen],
-        "not floating-point": whole,
+        "of another shape": [f"{n} is {e.shape}, not {s}" for n, e, s in both if e.shape != s],
+        "not floating-point": [f"{n} is {e.dtype}" for n, e, _ in both if e.dtype not in FLOATING],
     }
 
     def some(tensors: list[str]) -> str:

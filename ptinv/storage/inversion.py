@@ -6,6 +6,7 @@ rest as JSON in its metadata. Nothing in it is code, and all of it is checked be
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -121,9 +122,8 @@ class Inversion:
         try:
             with safe_open(path, framework="pt") as file:
                 about = json.loads((file.metadata() or {})["ptinv"])
-                _check_settings(about["settings"])
+                _check(file, about["settings"])
                 check_recorded(about["made_with"])
-                _check_shapes(file, about["settings"])
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
             pixels = tensors.pop("pixels")
             extras = {name: tensor[:, None] for name, tensor in tensors.items()}
@@ -144,12 +144,10 @@ def is_inversion(path: str | Path) -> bool:
     """True for a safetensors file, and so no picture, by its name or by how it begins."""
     if Path(path).suffix.lower() == SUFFIX:
         return True
-    try:
-        with open(path, "rb") as file:
-            length, brace = int.from_bytes(file.read(8), "little"), file.read(1)
-            return brace == b"{" and length < Path(path).stat().st_size
-    except OSError:
-        return False
+    with suppress(OSError), open(path, "rb") as file:
+        length, brace = int.from_bytes(file.read(8), "little"), file.read(1)
+        return brace == b"{" and length < Path(path).stat().st_size
+    return False
 
 
 def pixels_of(image: Image.Image) -> Tensor:
@@ -157,11 +155,12 @@ def pixels_of(image: Image.Image) -> Tensor:
     return rearrange(torch.from_numpy(np.array(image)), "h w c -> c h w").contiguous()
 
 
-def _check_settings(settings: dict[str, Any]) -> None:
-    """Raises InputError, TypeError or KeyError unless the settings are whole and in range."""
+def _check(file: safe_open, settings: dict[str, Any]) -> None:
+    """Raises InputError, TypeError or KeyError unless the settings are whole and in range, and the
+    tensors those of such an inversion; reads none of them."""
     Settings(**{n: settings[n] for n in OF_AN_INVERSION if n not in LATER or n in settings})
-    method = settings["method"]
-    if isinstance(method, list):  # the stages of one without a name; it may have no second
+    method, unnamed = settings["method"], isinstance(settings["method"], list)
+    if unnamed:  # the stages of one without a name; it may have no second
         trajectory, extra = method
         method = trajectory + (extra or "")
     check_text("the method", method)
@@ -169,10 +168,6 @@ def _check_settings(settings: dict[str, Any]) -> None:
         check_prompt(settings["prompt"])
     if unknown := settings.keys() - {"method", "prompt", *OF_AN_INVERSION}:
         raise InputError(f"it has unknown settings: {', '.join(sorted(unknown))}")
-
-
-def _check_shapes(file: safe_open, settings: dict[str, Any]) -> None:
-    """Raises InputError unless the tensors are those of an inversion; reads none of them."""
     steps = len(ddim.schedule(settings["steps"], settings["encode_ratio"]))
     layout = {  # each one's type, number of axes, and length of the first
         "pixels": ("U8", 3, 3),
@@ -181,7 +176,7 @@ def _check_shapes(file: safe_open, settings: dict[str, Any]) -> None:
         "losses": ("F32", 1, steps),
         "residuals": ("F32", 4, steps),
     }
-    names, unnamed = set(file.keys()), isinstance(settings["method"], list)
+    names = set(file.keys())
     if not {"pixels", "trajectory"} <= names or not (unnamed or names <= layout.keys()):
         raise InputError(f"its tensors are {', '.join(sorted(names))}")
     for name in names:

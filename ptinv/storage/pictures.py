@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageCms, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
@@ -20,10 +21,16 @@ from . import files
 MIN_SIDE = 16  # pixels
 MAX_PIXELS = 64_000_000
 MAX_ASPECT = 8
+UNKNOWN = "the file is not a picture of a known format; convert it to PNG or JPEG"
 TOO_MANY = f"the picture has more than {MAX_PIXELS // 10**6} million pixels; scale it down first"
+WRONG = {  # what Pillow raises of a file
+    PermissionError: "the file may not be read; check its permissions",
+    Image.DecompressionBombError: TOO_MANY,
+    UnidentifiedImageError: UNKNOWN,
+}
 MUTING = threading.RLock()  # filters are the process's: threads would restore each other's
 REDUCED = 254  # a TIFF's tag, NewSubfileType
-Reading = Callable[[Image.Image], Image.Image]  # makes any image plain RGB
+Reading = Callable[[Image.Image], Any]  # makes what is wanted of any image, such as plain RGB
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 SRGB = SRGB[:24] + bytes(12) + SRGB[36:]  # without its date: a file is the same on any day
 LOSSY = {"quality": 95, "icc_profile": SRGB}
@@ -55,61 +62,36 @@ def _decoding(name: str = "") -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:  # decoders raise almost anything on damaged data
-        match error:
-            case PictureError():
-                wrong = str(error)
-            case PermissionError():
-                wrong = "the file may not be read; check its permissions"
-            case Image.DecompressionBombError():
-                wrong = TOO_MANY
-            case UnidentifiedImageError():
-                wrong = "the file is not a picture of a known format; convert it to PNG or JPEG"
-            case _:
-                wrong = f"the picture is truncated or damaged ({error}); use another copy"
+        damaged = f"the picture is truncated or damaged ({error}); use another copy"
+        said = {PictureError: str(error)} | WRONG
+        wrong = next((said[kind] for kind in said if isinstance(error, kind)), damaged)
         raise PictureError(name + wrong) from error
     for warning in caught:
         if issubclass(warning.category, Remark):
             remark(f"{name}{warning.message}", warning.category)
 
 
-def checked(image: Image.Image, read: Reading = to_rgb) -> Image.Image:
-    """A PIL image as plain RGB. Raises PictureError if its size or its data is unusable."""
-    _check(image)
+def checked(image: Image.Image, read: Reading = to_rgb) -> Any:
+    """What is read of a PIL image, by default plain RGB. Raises PictureError for a picture of an
+    unusable size, a mere preview of one, or damaged data."""
     with _decoding():
+        check_size(*image.size)
+        if getattr(image, "tag_v2", {}).get(REDUCED, 0) & 1:
+            wrong = "this is a raw photograph or a pyramid, whose first picture is only a small"
+            raise PictureError(f"{wrong} preview; export it as PNG or JPEG")
         return read(image)
 
 
-def _check(image: Image.Image) -> None:
-    """Raises PictureError for a picture of an unusable size, or a mere preview of one."""
-    check_size(*image.size)
-    if getattr(image, "tag_v2", {}).get(REDUCED, 0) & 1:
-        wrong = "this is a raw photograph or a pyramid, whose first picture is only a small preview"
-        raise PictureError(f"{wrong}; export it as PNG or JPEG")
-
-
-@contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
+def open_picture(path: str | Path, read: Reading = to_rgb) -> Any:
+    """As `checked`, of the picture in a file, of an animation the first frame; the error names the
+    file. A picture's size is checked before any pixel is decoded."""
     files.check_file(path, PictureError)
     # by an open file: Pillow maps a named one, and misreads a turned TIFF so
     with _decoding(f"{path}: "), open(path, "rb") as file, Image.open(file) as image:
-        _check(image)
-        yield image
-
-
-def open_picture(path: str | Path, read: Reading = to_rgb) -> Image.Image:
-    """Reads the picture in a file, of an animation the first frame. Raises PictureError, naming the
-    file, if it is no usable picture; its size is checked before any pixel is decoded."""
-    with _opened(path) as image:
-        rgb, frames = read(image), getattr(image, "n_frames", 1)
+        made, frames = checked(image, read), getattr(image, "n_frames", 1)
     if frames > 1:
         remark(f"{path} holds {frames} frames; only the first is used", Doubt)
-    return rgb
-
-
-def read_text(path: str | Path) -> dict[str, str]:
-    """Reads the text chunks of a PNG; other pictures have none. Raises as `open_picture`."""
-    with _opened(path) as image:
-        return dict(getattr(image, "text", {}))
+    return made
 
 
 def save_picture(image: Image.Image, path: str | Path, text: dict[str, str] | None = None) -> None:

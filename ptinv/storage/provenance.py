@@ -21,11 +21,11 @@ from ..core.model import StableDiffusion
 from ..errors import Doubt, InputError, remark
 from ..settings import NAMES, OF_GENERATING, Settings
 from . import files
-from .pictures import checked, read_text
+from .pictures import checked, open_picture
 
 MASK = "sha256:"  # before a given mask's fingerprint, among the settings
-TEXTS = "model model_hash device dtype torch version".split()
-KINDS = dict.fromkeys(TEXTS, str) | {"threads": int}  # what a result was made with
+# what a result was made with, by name: its type
+KINDS = dict(model=str, model_hash=str, device=str, dtype=str, threads=int, torch=str, version=str)
 TENSORS = "tensors:"  # before a model's hash, which is of its tensors
 PIECES, PIECE = 4, 1024  # how much of each tensor is hashed: so many pieces of so many bytes
 
@@ -55,12 +55,10 @@ def hash_of_files(paths: Iterable[Path]) -> str:
 
 def hash_of_tensors(networks: Iterable[nn.Module]) -> str:
     """Hashes a sample of each tensor of the networks, as it is in memory, compiled or not."""
-    digest = hashlib.sha256()
-    for network in networks:
-        for name, tensor in network.state_dict().items():
-            name = name.replace("_orig_mod.", "")  # where torch.compile has wrapped a module
-            digest.update(_sample(name, str(tensor.dtype), tensor))
-    return TENSORS + digest.hexdigest()
+    tensors = (item for network in networks for item in network.state_dict().items())
+    # torch.compile adds to the names where it has wrapped a module
+    samples = (_sample(k.replace("_orig_mod.", ""), str(t.dtype), t) for k, t in tensors)
+    return TENSORS + hashlib.sha256(b"".join(samples)).hexdigest()
 
 
 def _sample(name: str, kind: str, tensor: Tensor) -> bytes:
@@ -101,10 +99,8 @@ def check_same(what: str, recorded: dict[str, Any], model: StableDiffusion) -> N
     """Refuses another model, by its hash, with InputError; doubts whatever else is not the same."""
     now = made_with(model)
     if recorded["model_hash"] != now["model_hash"]:
-        was, given = (
-            f"{about['model']} (sha256 {about['model_hash'].removeprefix(TENSORS)[:12]}…)"
-            for about in (recorded, now)
-        )
+        both = [(by["model"], by["model_hash"].removeprefix(TENSORS)) for by in (recorded, now)]
+        was, given = (f"{name} (sha256 {digits[:12]}…)" for name, digits in both)
         raise InputError(f"{what} was made with another model, {was}, not {given}; give that one")
     if names := [name for name in now if name != "model" and recorded[name] != now[name]]:
         differ = ", ".join(f"{name} {recorded[name]}, now {now[name]}" for name in names)
@@ -149,7 +145,7 @@ class Recipe:
     @classmethod
     def read(cls, path: str | Path) -> "Recipe":
         """Reads a PNG's record. Raises InputError if it has none, or a damaged one."""
-        text = read_text(path)
+        text = open_picture(path, lambda image: dict(getattr(image, "text", {})))  # a PNG's chunks
         if not text.get("Software", "").startswith("ptinv "):
             why = "only PNGs written by ptinv do (JPEG and WebP cannot, and some programs drop "
             raise InputError(f"{path} doesn't say how it was made; {why}a PNG's text chunks)")

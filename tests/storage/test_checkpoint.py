@@ -19,16 +19,15 @@ from ptinv.core.unet import UNet, UNetConfig
 from ptinv.core.vae import VAE, VAEConfig
 from ptinv.errors import CheckpointError
 from ptinv.storage.checkpoint import load, open_checkpoint
-from ptinv.storage.original_names import SD_V1, is_left_out, parts_of, rename
+from ptinv.storage.layouts import is_left_out, rename
 
 GOLDEN = recorded("golden_ldm.npz")
-PARTS = parts_of(SD_V1)
 
 
 def test_every_original_name_is_one_of_ours_and_every_one_of_ours_is_named():
     original = [key for key in KEYS["ldm"] if not is_left_out(key)]
     ours = [f"{network}.{name}" for network in WEIGHTS for name in KEYS[network]]
-    assert sorted(rename(key, PARTS) for key in original) == sorted(ours)
+    assert sorted(rename(key) for key in original) == sorted(ours)
 
 
 # Parity of the original layout, at full size: see test_networks.py for the tolerance.
@@ -40,7 +39,7 @@ def from_original(prefix: str, built: torch.nn.Module) -> torch.nn.Module:
     named = {key: shape for key, shape in KEYS["ldm"].items() if key.startswith(prefix)}
     state = {}
     for key, tensor in filled(named).items():
-        name = rename(key, PARTS).partition(".")[2]
+        name = rename(key).partition(".")[2]
         state[name] = tensor.reshape(shapes[name])
     built.load_state_dict(state, strict=True, assign=True)
     return built.eval().requires_grad_(False)

@@ -13,9 +13,7 @@ from ptinv.core.unet import UNet, UNetConfig
 from ptinv.core.vae import VAE, VAEConfig
 from ptinv.errors import CheckpointError
 from ptinv.storage.checkpoint import load
-from ptinv.storage.original_names import SD_V1, SD_V1_LATENT_SCALE, parts_of, rename
-
-PARTS = parts_of(SD_V1)
+from ptinv.storage.layouts import SD_V1_LATENT_SCALE, rename
 
 
 @pytest.fixture
@@ -33,10 +31,10 @@ def original(small_folder, small_model, tmp_path, monkeypatch):
         tensors[f"cond_stage_model.transformer.{name}"] = tensor
     for key, shape in KEYS["ldm"].items():
         if not key.startswith("cond_stage_model."):
-            tensor = ours[rename(key, PARTS)]
+            tensor = ours[rename(key)]
             tensors[key] = tensor.reshape(*tensor.shape, *shape[tensor.ndim :])  # 1×1 convolutions
     shutil.copytree(small_folder / "tokenizer", tmp_path / "tokenizer")
-    monkeypatch.setattr("ptinv.storage.original_names.SD_V1", configs)
+    monkeypatch.setattr("ptinv.storage.layouts.SD_V1", configs)
     return tensors, ours
 
 

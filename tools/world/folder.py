@@ -1,4 +1,4 @@
-"""Writes a model as a folder in diffusers' layout: what `ptinv.storage.folder_configs` reads."""
+"""Writes a model as a folder in diffusers' layout: what `ptinv.storage.layouts` reads."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from ptinv.core.text import TextEncoder
 from ptinv.core.unet import UNet
 from ptinv.core.vae import VAE
 from ptinv.storage import files
-from ptinv.storage import folder_configs as reader
+from ptinv.storage import layouts as reader
 
 # fmt: off
 WRITTEN = {  # the same for every model

@@ -15,16 +15,17 @@ from ptinv.core.unet import UNetConfig
 from ptinv.core.vae import VAEConfig
 from ptinv.errors import CheckpointError
 from ptinv.storage.checkpoint import EMBEDDED, open_checkpoint
-from ptinv.storage.folder_configs import (
+from ptinv.storage.layouts import (
     COMPUTED,
     PIPELINE,
     SCHEDULER,
+    SD_V1_LATENT_SCALE,
+    SD_V1_TEXT,
     TEXT,
     UNET,
     VAE,
     read_configs,
 )
-from ptinv.storage.original_names import SD_V1_LATENT_SCALE, SD_V1_TEXT
 
 
 def rewritten(path, **changed):
