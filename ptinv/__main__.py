@@ -1,7 +1,5 @@
 """`python -m ptinv` is the `ptinv` command."""
 
-import sys
-
 from .cli import main
 
-sys.exit(main())
+raise SystemExit(main())

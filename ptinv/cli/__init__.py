@@ -3,6 +3,7 @@
 Here is how it ends: 0 done, 2 something given is wrong, 130 interrupted, 1 anything else.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -31,9 +32,8 @@ def main(argv: list[str] | None = None) -> int:
         interruptions.append(True)
         raise Interrupted
 
-    usual = signal.default_int_handler
     in_main_thread = threading.current_thread() is threading.main_thread()
-    ours = in_main_thread and signal.getsignal(signal.SIGINT) is usual
+    ours = in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler
     try:
         if ours:
             signal.signal(signal.SIGINT, interrupt)
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         return 1 if isinstance(error, BrokenPipeError) else _say(str(error), 1)
     finally:
         if ours:
-            signal.signal(signal.SIGINT, usual)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _run(argv: list[str] | None) -> int:
@@ -67,10 +67,15 @@ def _run(argv: list[str] | None) -> int:
     except SystemExit as end:  # --help, --version and mistakes are answered already
         return end.code
     args.begun = perf_counter()
+    if argv is None:  # the process is the command's own: what it imports stays, and to look
+        gc.disable()  # for garbage in it, now and again at the end, takes seconds
     import torch
 
     from . import commands
 
+    if argv is None:
+        gc.freeze()
+        gc.enable()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore" if getattr(args, "quiet", False) else "always", Remark)

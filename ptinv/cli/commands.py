@@ -112,8 +112,7 @@ def methods(args: Namespace) -> None:
         return " ".join("--no-mask" if v is None else f"{flag(n)} {v}" for n, v in given)
 
     for name, method in METHODS.items():
-        stages = ", ".join(filter(None, method.stages))
-        print(f"{name}\n    {method.title}\n    from {stages}")
+        print(f"{name}\n    {method.title}\n    from {', '.join(filter(None, method.stages))}")
         if method.defaults:
             print(f"    {spelt(method.defaults)}")
         for kind, strength in method.strengths.items():
@@ -160,15 +159,14 @@ def _load(args: Namespace, device: str | None = None, dtype: str | None = None) 
     """Loads the model given here or in the environment; `device` and `dtype` if none were given."""
     if args.model == "":
         raise InputError("--model is empty; name a checkpoint, or leave it out for the tiny model")
-    path = args.model or os.environ.get("PTINV_MODEL") or None
-    if path is None:
+    if not (path := args.model or os.environ.get("PTINV_MODEL")):
         remark(
             "no --model given: using the embedded tiny model, which knows only its own small world "
             "of drawn scenes; for photographs, fetch Stable Diffusion with `python "
             "tools/download_weights.py sd-v1-4` (of ptinv's repository) and give --model sd-v1-4"
         )
     how = args.device or device, args.dtype or dtype, args.tokenizer
-    return checkpoint.load(path, *how, compile=args.compile)
+    return checkpoint.load(path or None, *how, compile=args.compile)
 
 
 def _progress(args: Namespace) -> Progress:

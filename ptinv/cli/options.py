@@ -88,8 +88,7 @@ def word_gate(text: str) -> tuple[str, Gate]:
     return word.strip() or DEFAULT, gate(rest)
 
 
-READ = {"reweight": weight, "cross_replace": word_gate}
-READ |= dict.fromkeys(("self_replace", "guidance_gate"), gate)
+READ = {"reweight": weight, "cross_replace": word_gate, "self_replace": gate, "guidance_gate": gate}
 
 # fmt: off
 STORED = "picture", dict(metavar="PICTURE", help="or what `ptinv invert` made of it")

@@ -3,6 +3,7 @@
 Most tests call the command in this process; a few start it as a user does.
 """
 
+import gc
 import os
 import re
 import subprocess
@@ -261,3 +262,26 @@ def test_the_version_waits_for_no_heavy_import():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.splitlines()[1:] == ["False"]
+
+
+def test_a_command_imports_what_stays_without_looking_for_garbage_in_it():
+    code = """
+import gc, sys
+from ptinv.cli import main
+seen = []
+gc.callbacks.append(lambda phase, info: seen.append("torch" in sys.modules))
+sys.argv = ["ptinv", "methods"]
+main()
+gc.callbacks.clear()
+print(any(seen), gc.isenabled(), gc.get_freeze_count() > 100_000)
+unneeded = "diffusers torchvision matplotlib scipy sklearn transformers.trainer"
+print([name for name in unneeded.split() if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-2:] == ["False True True", "[]"]
+
+
+def test_a_command_within_another_program_leaves_its_garbage_collector_alone():
+    frozen = gc.get_freeze_count()
+    assert ptinv_("methods") == 0
+    assert gc.isenabled() and gc.get_freeze_count() == frozen
