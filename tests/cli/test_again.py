@@ -259,7 +259,7 @@ WRONG = [  # whole, but for something that is not there or does not fit
     ({"command": "generate"}, "use ptinv generate"),
     ({"method": "magic"}, "no method 'magic'"),
     ({"device": "abacus"}, "must be cuda or cpu, not abacus"),
-    ({"dtype": "int8"}, "dtype must be one of"),
+    ({"dtype": "int8"}, "dtype must be auto or one of"),
 ]
 
 
