@@ -25,7 +25,7 @@ from ptinv.core.model import StableDiffusion
 from ptinv.errors import InputError
 from ptinv.storage.pictures import open_picture
 
-from .measure import MB, Row, forget_peak, in_fresh_process, memory, now, timed
+from .measure import Row, forget_peak, in_fresh_process, memory, now, timed
 from .models import Which
 
 BIRDS = Path(__file__).parents[2] / "weights" / "tiny" / "examples" / "birds.png"
@@ -41,6 +41,7 @@ class Cost(NamedTuple):
     forward: int  # UNet rows
     backward: int
     peak: float  # GB, at the highest; of the whole process on the CPU
+    added: float  # GB of it that the edit took
     warm_up: float  # seconds of the first edit, of few steps; what a compiler takes is in it
 
 
@@ -50,14 +51,15 @@ def cost_of(model: StableDiffusion, edit: Callable[..., object], repeats: int) -
         warnings.simplefilter("ignore", ptinv.Remark)  # of what pictures show, and are new to them
         warm_up = timed(partial(edit, steps=WARM_UP))
         forget_peak(model.device.type)
+        held, _ = memory(model.device.type)
         costs = []
         for _ in range(repeats):
             with Meter(model) as meter:
                 edit()
                 costs.append(meter.so_far())
     _, peak = memory(model.device.type)
-    seconds = median(cost.seconds for cost in costs)
-    return Cost(seconds, costs[0].forward, costs[0].backward, peak * MB / 1e9, warm_up)
+    seconds, gigabytes = median(cost.seconds for cost in costs), (peak / 1000, (peak - held) / 1000)
+    return Cost(seconds, costs[0].forward, costs[0].backward, *gigabytes, warm_up)
 
 
 def edit_all(
@@ -121,12 +123,13 @@ def attempted(call: Callable[[], Cost]) -> Cost | str:
 def cells(cost: Cost | str, count: int = 1) -> Row:
     """A row's end, for some pictures together. One that failed says why under its seconds."""
     if isinstance(cost, str):
-        cost = Cost(cost, *[""] * 4)
+        cost = Cost(cost, *[""] * 5)
     rate = "" if isinstance(cost.seconds, str) else count / cost.seconds
     return {
         "seconds": cost.seconds,
         "pictures a second": rate,
         "peak, GB": cost.peak,
+        "of it added": cost.added,
         "UNet rows forward": cost.forward,
         "backward": cost.backward,
         "warm-up, s": cost.warm_up,

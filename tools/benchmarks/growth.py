@@ -89,9 +89,9 @@ def draw(path: Path, curves: Curves) -> None:
     for column, (name, curve) in enumerate(curves.items()):
         amounts = [amount for amount, _ in curve]
         rows[0, column].plot(amounts, [cost.seconds for _, cost in curve], marker="o")
-        rows[1, column].plot(amounts, [cost.peak for _, cost in curve], marker="o")
+        rows[1, column].plot(amounts, [cost.added for _, cost in curve], marker="o")
         rows[1, column].set_xlabel(name)
-    for axis, label in zip(rows[:, 0], ("seconds", "peak memory, GB"), strict=True):
+    for axis, label in zip(rows[:, 0], ("seconds", "memory added at the peak, GB"), strict=True):
         axis.set_ylabel(label)
         axis.set_ylim(bottom=0)
     for axis in rows.flat:
