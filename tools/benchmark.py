@@ -110,8 +110,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         command.set_defaults(run=COMMANDS[name])
         command.add_argument("--json", action="store_true", help="print one JSON object")
         if name != "memory":
-            usual = "(default: float16 on CUDA, float32 on the CPU)"
-            command.add_argument("--dtype", choices=DTYPES, help=usual)
+            usual = "float32" if name in ("networks", "load") else "auto"
+            command.add_argument("--dtype", choices=["auto", *DTYPES], default=usual)
         if name != "load":
             usual = "cuda" if name == "gpu" else "cpu"
             command.add_argument("--device", choices=["cpu", "cuda"], default=usual)
@@ -141,8 +141,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--steps", type=whole(1), default=10, help="the fewest (default: 10)")
     add("-o", "--output", type=Path, help="a PNG for the plot (extra `plots`)")
     add = parsers["memory"].add_argument
-    usual = ["float32", "bfloat16"]
-    add("--precisions", type=listed(precision), default=usual, help="(default: all but float16)")
+    usual = "(default: on the CPU, all but float16)"
+    add("--precisions", type=listed(precision), help=usual)
     return parser.parse_args(argv)
 
 

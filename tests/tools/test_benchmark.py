@@ -18,7 +18,7 @@ from small import PROMPT, UNET_TABLE, VAE_TABLE
 
 import ptinv
 from ptinv.core.pictures import resize
-from ptinv.storage.original_names import SD_V1
+from ptinv.storage.layouts import SD_V1
 
 TOOLS = Path(__file__).parents[2] / "tools"
 MEASURED = """

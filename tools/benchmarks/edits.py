@@ -15,13 +15,13 @@ from statistics import median
 from typing import NamedTuple
 
 import torch
-from evaluation.meter import Meter
 from PIL import Image
 from torch import Tensor, nn
 
 import ptinv
 from ptinv.core import ddim, pti, sampling
 from ptinv.core.model import StableDiffusion
+from ptinv.cost import counted
 from ptinv.errors import InputError
 from ptinv.storage.pictures import open_picture
 
@@ -46,20 +46,18 @@ class Cost(NamedTuple):
 
 
 def cost_of(model: StableDiffusion, edit: Callable[..., object], repeats: int) -> Cost:
-    """Measures edit(steps=…), which is called without steps, too, for the steps that it has."""
+    """Measures edit(model), after a warm-up by edit(model, steps=2)."""
+    device = model.device.type
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ptinv.Remark)  # of what pictures show, and are new to them
-        warm_up = timed(partial(edit, steps=WARM_UP))
-        forget_peak(model.device.type)
-        held, _ = memory(model.device.type)
-        costs = []
-        for _ in range(repeats):
-            with Meter(model) as meter:
-                edit()
-                costs.append(meter.so_far())
-    _, peak = memory(model.device.type)
-    seconds, gigabytes = median(cost.seconds for cost in costs), (peak / 1000, (peak - held) / 1000)
-    return Cost(seconds, costs[0].forward, costs[0].backward, *gigabytes, warm_up)
+        warnings.simplefilter("ignore", ptinv.Remark)  # of what pictures show, and is new to them
+        warm_up = timed(partial(edit, model, steps=WARM_UP))
+        model, rows = counted(model)
+        forget_peak(device)
+        held, _ = memory(device)
+        seconds = median(timed(partial(edit, model)) for _ in range(repeats))
+    peak = memory(device)[1]
+    each = rows.forward // repeats, rows.backward // repeats
+    return Cost(seconds, *each, peak / 1000, (peak - held) / 1000, warm_up)
 
 
 def edit_all(
@@ -139,14 +137,14 @@ def cells(cost: Cost | str, count: int = 1) -> Row:
 def compiled_cost(
     model: StableDiffusion, compiler: str, edit: Callable[..., object], repeats: int
 ) -> Cost:
-    """The cost of edit(model, …), the UNet compiled anew."""
+    """The cost of edit(model), the UNet compiled anew."""
     gc.collect()
     if model.device.type == "cuda":
         torch.cuda.empty_cache()
     if compiler != EAGER:
         torch.compiler.reset()
         model = replace(model, unet=COMPILERS[compiler](model.unet))
-    return cost_of(model, partial(edit, model), repeats)
+    return cost_of(model, edit, repeats)
 
 
 def present(methods: list[str]) -> list[str]:
@@ -202,14 +200,15 @@ def gpu(args: argparse.Namespace) -> Iterator[Row | str]:
 
 def precisions(args: argparse.Namespace) -> Iterator[Row | str]:
     """A row for each precision and method, each measured in a process of its own."""
-    args.random = not args.model
+    args.random, usual = not args.model, ["float32", "bfloat16", "float16"]
     if args.device == "cpu":  # where the rows that reading takes would take an hour
         args.steps, args.source = args.steps or WARM_UP, args.source or SHOWN
+        usual.remove("float16")  # which CPUs emulate
     yield from about(args)
     yield "What an edit holds does not grow with its steps, but for 64 kB of latents a step."
     if args.source:
         yield "Reading it takes the UNet batches of 8 rows forward, which may be a higher peak."
-    for dtype in args.precisions:
+    for dtype in args.precisions or usual:
         for method in present(args.methods):
             how = args.picture, args.prompt, method, options_of(args)
             cost = attempted(partial(in_fresh_process, one_edit, which(args, dtype), *how))
@@ -218,14 +217,13 @@ def precisions(args: argparse.Namespace) -> Iterator[Row | str]:
 
 def one_edit(which: Which, path: Path, prompt: str, method: str, options: dict) -> Cost:
     """The cost of one edit, the model's opening left out."""
-    model, picture = which.open(), open_picture(path)
-    edit = partial(ptinv.edit, model, picture, prompt, method, **options)
-    return cost_of(model, edit, repeats=1)
+    how = dict(pictures=[open_picture(path)], prompt=prompt, method=method)
+    return cost_of(which.open(), partial(edit_all, **how, **options), repeats=1)
 
 
 def edit(args: argparse.Namespace) -> Iterator[Row]:
     """An edit with the default method: each loop's seconds, the UNet's rows, the memory."""
-    model = ptinv.load(args.model, args.device, args.dtype)
+    model, rows = counted(ptinv.load(args.model, args.device, args.dtype))
     run = partial(ptinv.edit, model, open_picture(args.picture), args.prompt)
     run(steps=WARM_UP)
     row: Row = {}
@@ -236,8 +234,7 @@ def edit(args: argparse.Namespace) -> Iterator[Row]:
         row[f"{label}, s"] = now() - start
 
     forget_peak(args.device)
-    with Meter(model) as meter:
-        run(steps=args.steps, progress=progress)
-        cost = meter.so_far()
-    rows = {"UNet rows forward": cost.forward, "backward": cost.backward}
-    yield {**row, "whole, s": cost.seconds, **rows, "peak, MB": memory(args.device)[1]}
+    rows.forward = rows.backward = 0
+    row["whole, s"] = timed(partial(run, steps=args.steps, progress=progress))
+    counts = {"UNet rows forward": rows.forward, "backward": rows.backward}
+    yield row | counts | {"peak, MB": memory(args.device)[1]}

@@ -73,9 +73,8 @@ def cost_at(which: Which, path: Path, point: Point) -> Cost:
     """The cost of an edit of that size, the model's opening left out."""
     model = which._replace(size=point.side).open()
     picture = open_picture(path).resize((point.side * model.pixels_per_cell,) * 2)
-    how = dict(inner_steps=point.inner_steps)
-    edit = partial(batch_of_pti, model, [picture] * point.pictures, PROMPT, **how)
-    return cost_of(model, lambda steps=point.steps: edit(steps=steps), repeats=1)
+    how = dict(pictures=[picture] * point.pictures, prompt=PROMPT, inner_steps=point.inner_steps)
+    return cost_of(model, partial(batch_of_pti, **{**how, "steps": point.steps}), repeats=1)
 
 
 def draw(path: Path, curves: Curves) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ptinv.errors import InputError
-from ptinv.storage.checkpoint import DTYPES
+from ptinv.storage.checkpoint import _dtype as usual  # what `load` takes for auto
 
 MB = 1e6
 Row = dict[str, object]  # of a table, by its columns
@@ -23,9 +23,9 @@ def check_device(device: str) -> None:
         raise InputError("there is no CUDA device here; use --device cpu")
 
 
-def precision(dtype: str | None, device: str) -> torch.dtype:
-    """The type of that name; without one, what `ptinv.load` takes on the device."""
-    return DTYPES[dtype or ("float16" if device == "cuda" else "float32")]
+def precision(dtype: str, device: str) -> torch.dtype:
+    """The type of that name; of auto, what `ptinv.load` takes on the device."""
+    return usual(dtype, torch.device(device))
 
 
 def now() -> float:

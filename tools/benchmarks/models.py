@@ -22,7 +22,7 @@ class Which(NamedTuple):
     model: str | None  # a folder or file; None: the embedded one
     random: bool  # of sd-v1-4's size instead, without a file
     device: str
-    dtype: str | None
+    dtype: str
     size: int | None = None  # of the latents' side; None: the model's own
     tokenizer: Path | None = None
 
@@ -40,7 +40,7 @@ class Which(NamedTuple):
 
 
 def random_model(device: str, dtype: torch.dtype, tokenizer: Path) -> core.StableDiffusion:
-    """A whole model of sd-v1-4's size, made on the device, in seconds where that is a GPU.
+    """A whole model of sd-v1-4's size, made on the device and in a moment where that is a GPU.
 
     tokenizer: a folder; its words are all that the model has learned.
     """
