@@ -164,8 +164,8 @@ def test_what_random_weights_read_off_a_picture_ends(tiny_sd, picture, unet_call
 @pytest.mark.full_size
 @needs_proc
 def test_a_model_of_full_size_is_edited_with(capsys):
-    words = "gpu --random --device cpu --size 8 --methods pti --pictures 1 --steps 2 --repeats 1"
-    assert benchmark.main(words.split()) == 0
+    words = "gpu --random --device cpu --dtype float32 --size 8 --methods pti --pictures 1"
+    assert benchmark.main([*words.split(), "--steps", "2", "--repeats", "1"]) == 0
     _, (row,) = read(capsys.readouterr().out)
     assert (row["UNet rows forward"], row["backward"]) == ("12", "2")
     assert float(row["peak, GB"]) > 4.2  # its weights in float32

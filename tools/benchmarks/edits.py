@@ -42,18 +42,20 @@ class Cost(NamedTuple):
     backward: int
     peak: float  # GB, at the highest; of the whole process on the CPU
     added: float  # GB of it that the edit took
-    warm_up: float  # seconds of the first edit, of few steps; what a compiler takes is in it
+    warm_up: float  # seconds of a first edit, of few steps; what a compiler takes is in it
 
 
-def cost_of(model: StableDiffusion, edit: Callable[..., object], repeats: int) -> Cost:
-    """Measures edit(model), after a warm-up by edit(model, steps=2)."""
+def cost_of(
+    model: StableDiffusion, edit: Callable[..., object], repeats: int, warm: bool = True
+) -> Cost:
+    """Measures edit(model), after a warm-up by edit(model, steps=2) unless it is to be spared."""
     device = model.device.type
+    held, _ = memory(device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ptinv.Remark)  # of what pictures show, and is new to them
-        warm_up = timed(partial(edit, model, steps=WARM_UP))
+        warm_up = timed(partial(edit, model, steps=WARM_UP)) if warm else 0.0
         model, rows = counted(model)
         forget_peak(device)
-        held, _ = memory(device)
         seconds = median(timed(partial(edit, model)) for _ in range(repeats))
     peak = memory(device)[1]
     each = rows.forward // repeats, rows.backward // repeats
@@ -216,9 +218,9 @@ def precisions(args: argparse.Namespace) -> Iterator[Row | str]:
 
 
 def one_edit(which: Which, path: Path, prompt: str, method: str, options: dict) -> Cost:
-    """The cost of one edit, the model's opening left out."""
-    how = dict(pictures=[open_picture(path)], prompt=prompt, method=method)
-    return cost_of(which.open(), partial(edit_all, **how, **options), repeats=1)
+    """The cost of one edit, the model's opening left out; on a CPU, of the process's first."""
+    edit = partial(edit_all, pictures=[open_picture(path)], prompt=prompt, method=method, **options)
+    return cost_of(which.open(), edit, repeats=1, warm=which.device != "cpu")
 
 
 def edit(args: argparse.Namespace) -> Iterator[Row]:
