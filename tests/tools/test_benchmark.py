@@ -17,6 +17,7 @@ from PIL import Image
 from small import PROMPT, UNET_TABLE, VAE_TABLE
 
 import ptinv
+from ptinv.core.attention import Control
 from ptinv.core.pictures import resize
 from ptinv.storage.layouts import SD_V1
 
@@ -122,6 +123,23 @@ def test_what_is_compiled_is_the_unet_that_the_edit_calls(gpu, monkeypatch):
     _, rows = gpu("--methods", "ddim-edit", "--pictures", "1", "--compile")
     assert [row["UNet rows forward"] for row in rows] == ["9", "9"]
     assert sum(called) == 9 + 6  # and the warm-up's two steps
+
+
+def test_cuda_graphs_are_copied_from_and_take_no_control(small_model, monkeypatch):
+    outputs, begun = {}, []
+
+    def compiled(unet, mode="default"):
+        return lambda *inputs: outputs.setdefault(mode, unet(*inputs))
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: begun.append(1))
+    unet = edits.COMPILERS[edits.GRAPHS](small_model.unet)
+    given = torch.randn(1, 4, 8, 8), torch.tensor([500]), small_model.embed("a dog")
+    first = unet(*given)
+    assert torch.equal(first, outputs["reduce-overhead"])
+    assert first.data_ptr() != outputs["reduce-overhead"].data_ptr()
+    assert unet(*given, Control()) is outputs["default"]
+    assert begun == [1]
 
 
 def test_several_pictures_are_edited_as_each_is_alone(small_model, picture):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 import ptinv
 from ptinv.core import ddim, pti, sampling
+from ptinv.core.attention import Control
 from ptinv.core.model import StableDiffusion
 from ptinv.cost import counted
 from ptinv.errors import InputError
@@ -87,16 +88,22 @@ def batch_of_pti(
 
 
 class Graphs(nn.Module):
-    """A UNet compiled into CUDA graphs. They write to the same memory at each call, so what comes
-    out is copied: the predictions of one step are used together."""
+    """A UNet compiled into CUDA graphs, which write to the same memory at each call. So what comes
+    out is copied, since a step's predictions are used together, and calls under a control, which
+    may keep what it sees, are compiled without graphs."""
 
     def __init__(self, unet: nn.Module):
         super().__init__()
-        self.config, self.compiled = unet.config, torch.compile(unet, mode="reduce-overhead")
+        self.config, self.without = unet.config, torch.compile(unet)
+        self.graphs = torch.compile(unet, mode="reduce-overhead")
 
-    def forward(self, *inputs) -> Tensor:
+    def forward(
+        self, z: Tensor, t: Tensor, context: Tensor, control: Control | None = None
+    ) -> Tensor:
+        if control is not None:
+            return self.without(z, t, context, control)
         torch.compiler.cudagraph_mark_step_begin()
-        return self.compiled(*inputs).clone()
+        return self.graphs(z, t, context).clone()
 
 
 COMPILERS = {
