@@ -42,7 +42,7 @@ TOOLS = {
     "fig5 fig6 fig7 pie",
     "scenes.py": "--count --seed",
     "train_tiny.py": "--work --start --vae-steps --unet-steps --unet-lr --unet-pictures --seed",
-    "benchmark.py": "networks",
+    "benchmark.py": "networks load edit gpu growth memory",
     "download_weights.py": "--yes --fp16",
     "convert_checkpoint.py": "ckpt",
     "trajectories.py": "--model --steps",
