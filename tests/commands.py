@@ -12,12 +12,8 @@ from ptinv import cli
 
 
 def ptinv_(*words):
-    """Runs the command in this process; returns its exit code. In float32 unless it says otherwise,
-    so that the bytes are not the processor's choice."""
-    words = [str(word) for word in words]
-    if words[:1] in (["edit"], ["invert"], ["reconstruct"], ["generate"]) and len(words) > 1:
-        words += [] if any(word.startswith("--dtype") for word in words) else ["--dtype", "float32"]
-    return cli.main(words)
+    """Runs the command in this process; returns its exit code."""
+    return cli.main([str(word) for word in words])
 
 
 def remarks(capsys):

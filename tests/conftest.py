@@ -43,6 +43,16 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def plain_processor():
+    """The CPU as one that emulates all but float32: what no precision is named for is in float32,
+    so that its bytes are not the processor's choice."""
+    with pytest.MonkeyPatch.context() as patch:
+        emulates = lambda dtype, device: dtype == "float32" or device.type == "cuda"  # noqa: E731
+        patch.setattr(checkpoint, "_is_fast", emulates)
+        yield
+
+
 @pytest.fixture(scope="session")
 def small_folder(tmp_path_factory):
     """The untrained model of `small.py` as a folder."""

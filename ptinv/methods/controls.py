@@ -99,10 +99,8 @@ def gated(gates: Tensor, steps: int, kind: str, change: Change, area=math.inf) -
 def reweight(factors: Tensor, gates: Tensor, steps: int) -> ControlAt:
     """M*_n = c_n M_n, Prompt-to-Prompt's fader: multiplies the attention that tokens get by factors
     (77,) while their gates (77, 2) are open, and leaves the others' as it is. steps: T'."""
-    weighed = gates * factors.ne(1)[:, None]  # [0, 0) is never open
-    return gated(
-        weighed, steps, "cross", lambda now, _, own: own * torch.where(now, factors, 1.0).to(own)
-    )
+    acts = gates * factors.ne(1)[:, None]  # [0, 0) is never open
+    return gated(acts, steps, "cross", lambda now, _, m: m * torch.where(now, factors, 1.0).to(m))
 
 
 @dataclass(frozen=True)

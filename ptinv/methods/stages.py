@@ -33,6 +33,7 @@ from ..settings import OF_AN_INVERSION, Settings
 from .edit import Edit
 
 Progress = Callable[[Iterable, str], Iterable]  # wraps a loop, as tqdm does
+Made = dict[str, Tensor]  # by name
 
 
 def noised(z0: Tensor, schedule: list[Timestep], noise: NoiseAt) -> Tensor:
@@ -60,7 +61,7 @@ def residuals(
 
 def inversion_text(settings: Settings, prompt: str | None) -> dict[str, str]:
     """The text that guides the way up: the source text, else a prompt (a reconstruction's, say)."""
-    text = (settings.source or prompt) if settings.inversion_guidance else ""
+    text = (settings.source or prompt or "") if settings.inversion_guidance else ""
     if settings.inversion_guidance and not text:
         raise InputError("inversion_guidance above 0 needs a text of the picture; give a source")
     return {"source": text}
@@ -89,7 +90,7 @@ class Stage:
 
     title: str  # what an inversion's file knows it by; another stage has another
     uses: tuple[str, ...]  # settings
-    make: Callable[[Edit, Progress], dict[str, Tensor]]
+    make: Callable[[Edit, Progress], Made]
     # a text that it uses and that is not a setting as it is, by the option that a user gives
     text: Callable[[Settings, str | None], dict[str, str]] = lambda settings, prompt: {}
 
@@ -104,15 +105,13 @@ class Stage:
         return values | self.text(settings, prompt)
 
 
-def _inverted(e: Edit, progress: Progress) -> dict[str, Tensor]:
+def _inverted(e: Edit, progress: Progress) -> Made:
     condition = constant(e.empty, e.model.embed(inversion_text(e.settings, e.prompt)["source"]))
     loop, guidance = progress(e.schedule, "inverting"), e.settings.inversion_guidance
     return {"trajectory": ddim_inversion(e.model, e.z0, loop, condition, guidance)}
 
 
-def _tuned(
-    e: Edit, progress: Progress, side: Side, start: Tensor, other: Tensor
-) -> dict[str, Tensor]:
+def _tuned(e: Edit, progress: Progress, side: Side, start: Tensor, other: Tensor) -> Made:
     how = {name: getattr(e.settings, name) for name in TUNING}
     how |= dict(guidance=e.guidance, side=side)
     loop = progress(e.schedule[::-1], "tuning")

@@ -148,11 +148,11 @@ def choose_words(
         about = "the edit is about what the source text says and the prompt doesn't"
     if phrase:
         about = f"the edit is about: {phrase}"
-    for branch in branches if settings.subtract else ():
-        with suppress(InputError):  # if the words are in no branch's text, the prompt is named
-            text = source if branch == "source" else prompt
-            subtracted[branch] = at(settings.subtract, prompt=text)
     if settings.subtract:
+        for branch in branches:
+            with suppress(InputError):  # if the words are in no branch's text, the prompt is named
+                text = source if branch == "source" else prompt
+                subtracted[branch] = at(settings.subtract, prompt=text)
         subtracted = subtracted or {"target": at(settings.subtract)}
     focus = {"source": of_source, "target": of_target}
     focus = {branch: positions for branch, positions in focus.items() if positions}

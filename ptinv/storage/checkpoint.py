@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import which
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -87,8 +87,8 @@ def load(
     model.fill(networks, _read(tensors), device, dtype)
     files = (*dict.fromkeys(entry.path for entry in tensors.values()), *words)
     clip = _tokenizer(words[0].parent, configs.text["vocab_size"])
-    digests = hash_of_files(files), hash_of_tensors(networks.values())
-    how = dict(device=device, dtype=dtype, name=path.resolve().name, files=files, digests=digests)
+    name, digests = path.resolve().name, (hash_of_files(files), hash_of_tensors(networks.values()))
+    how: dict[str, Any] = dict(device=device, dtype=dtype, name=name, files=files, digests=digests)
     parts = {**networks, "unet": torch.compile(networks["unet"]) if compile else networks["unet"]}
     return StableDiffusion(**parts, tokenizer=clip, latent_scale=configs.latent_scale, **how)
 

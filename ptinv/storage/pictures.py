@@ -89,7 +89,7 @@ def open_picture(path: str | Path, read: Reading = to_rgb) -> Any:
     # by an open file: Pillow maps a named one, and misreads a turned TIFF so
     with _decoding(f"{path}: "), open(path, "rb") as file, Image.open(file) as image:
         made, frames = checked(image, read), getattr(image, "n_frames", 1)
-    if frames > 1:
+    if frames > 1 and isinstance(made, Image.Image):  # of a file's texts there is nothing to say
         remark(f"{path} holds {frames} frames; only the first is used", Doubt)
     return made
 

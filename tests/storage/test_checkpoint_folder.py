@@ -191,8 +191,8 @@ def test_without_a_path_the_embedded_model_is_opened():
         ({"device": "abacus"}, "the device must be cuda or cpu, not abacus"),
         ({"device": "meta"}, "the device must be cuda or cpu, not meta"),
         ({"device": "cpu:1"}, "there is no device cpu:1; the last of its kind is cpu:0"),
-        ({"dtype": "int8"}, "dtype must be one of float32, bfloat16, float16, not int8"),
-        ({"dtype": torch.float64}, "dtype must be one of float32, .* not torch.float64"),
+        ({"dtype": "int8"}, "dtype must be auto or one of float32, bfloat16, float16, not int8"),
+        ({"dtype": torch.float64}, "dtype must be auto or one of float32, .* not torch.float64"),
         ({"tokenizer": "nowhere"}, "no tokenizer .* in nowhere; give its folder"),
     ],
 )

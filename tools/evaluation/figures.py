@@ -74,7 +74,7 @@ FRONTIER = Figure(
         "guided on the first part": ["auto:guidance_gate=0:0.5", "auto:guidance_gate=0:0.7"],
         "fast": ["fast"],
         "auto, told": ["auto, told"],
-        "fast, told": [f"fast:{TOLD}"],
+        "fast, told": ["fast, told"],
         "pti, told, by steps": swept("pti", "steps", (10, 20, 50), f",{TOLD}"),
         "by N at 20 steps": swept("pti", "inner_steps", (3, 5), f",steps=20,lr=0.03,{TOLD}"),
         "∅, told, by steps": swept("pti", "steps", (10, 20, 50), f",{FREE},{TOLD}"),

@@ -28,6 +28,8 @@ VARIANTS = {
     "the true edit through the VAE": "truth",
     "auto": "auto",
     "auto, told": f"auto:{TOLD}",
+    "fast": "fast",
+    "fast, told": f"fast:{TOLD}",
     "pti": "pti",
     "pti, told": f"pti:{TOLD}",
     "pti, per-object masks": "pti:mask_relative_to=object",
