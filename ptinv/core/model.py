@@ -46,6 +46,7 @@ class StableDiffusion:
     name: str = ""
     files: tuple[Path, ...] = field(default=(), repr=False)  # the weights and the tokenizer
     digests: tuple[str, str] = field(default=("", ""), repr=False)  # of the tensors, as loaded
+    checkpointing: bool = field(default=False, repr=False)  # less memory for gradients, more time
 
     @property
     def pixels_per_cell(self) -> int:
@@ -104,7 +105,7 @@ class StableDiffusion:
         """ε_θ(z_t, t, c) in float32. Gradients flow to z and context where they require them."""
         t = torch.tensor([t], device=z.device)  # a number would be compiled in
         with self.autocast():
-            return self.unet(z, t, context, control).float()
+            return self.unet(z, t, context, control, self.checkpointing).float()
 
 
 @torch.inference_mode(False)  # weights of the other kind would take no part in gradients

@@ -12,11 +12,13 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from operator import call
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .attention import Attention, Control, Place
 
@@ -145,9 +147,7 @@ class SpatialTransformer(nn.Module):
 class Block(nn.Module):
     """Residual blocks at one size, each followed by attention if the level attends (in the middle,
     only the first); then what halves the map on the way down, or doubles it on the way up.
-
-    widths: the channels into and out of each residual block.
-    """
+    widths: the channels into and out of each residual block."""
 
     def __init__(self, part: str, level: int, widths: list[tuple[int, int]], config: UNetConfig):
         super().__init__()
@@ -201,12 +201,18 @@ class UNet(nn.Module):
         self.conv_out = nn.Conv2d(c[0], config.latent_channels, 3, padding=1)
 
     def forward(
-        self, z: Tensor, t: int | Tensor, context: Tensor, control: Control | None = None
+        self,
+        z: Tensor,
+        t: int | Tensor,
+        context: Tensor,
+        control: Control | None = None,
+        checkpointing: bool = False,
     ) -> Tensor:
         """The predicted noise, in z's shape and precision.
 
         z: scaled latents (b, c, h, w), h and w multiples of 2^(levels - 1); t: a timestep, or one
-        a row, (b,); context: the prompts' embedding (b, n, d).
+        a row, (b,); context: the prompts' embedding (b, n, d). checkpointing: a gradient runs each
+        block again on the way back, so that only what enters the blocks is kept until then.
 
         For sd-v1-4 at 512², channels × side (every map on the way down is kept as a skip):
 
@@ -225,6 +231,7 @@ class UNet(nn.Module):
         t = torch.as_tensor(t, device=z.device).expand(z.shape[0])
         time = self.time_embedding(timestep_embedding(t, self.config.channels[0]).to(dtype))
         given = time, context.to(dtype), control
+        run = partial(checkpoint, use_reentrant=False) if checkpointing else call  # (block, …)
 
         # The way down sees ever more of the picture and ever less exactly where. Noise must be
         # predicted to the cell, so the way up takes back each map of its own size, last one first.
@@ -232,16 +239,16 @@ class UNet(nn.Module):
         skips = [x]
         for block in self.down_blocks:
             for i in range(len(block.resnets)):
-                x = block(i, x, *given)
+                x = run(block, i, x, *given)
                 skips.append(x)
             for halve in block.downsamplers:
                 x = halve(x)
                 skips.append(x)
         for i in range(len(self.mid_block.resnets)):
-            x = self.mid_block(i, x, *given)
+            x = run(self.mid_block, i, x, *given)
         for block in self.up_blocks:
             for i in range(len(block.resnets)):
-                x = block(i, torch.cat([x, skips.pop()], dim=1), *given)
+                x = run(block, i, torch.cat([x, skips.pop()], dim=1), *given)
             for double in block.upsamplers:
                 x = double(x)
         return self.conv_out(F.silu(self.conv_norm_out(x))).to(z.dtype)

@@ -78,9 +78,7 @@ def levels(
 
 def encoder(config: VAEConfig) -> nn.Module:
     """Picture (b, 3, H, W) -> moments of the latent before `quant_conv`, (b, 2c, H/f, W/f).
-
-    sd-v1-4, channels × side: 3×512 -> 128×512, 256×256, 512×128, 512×64 -> 8×64.
-    """
+    sd-v1-4, channels × side: 3×512 -> 128×512, 256×256, 512×128, 512×64 -> 8×64."""
     c, g = config.channels, config.groups
     return chain(
         conv_in=nn.Conv2d(3, c[0], 3, padding=1),
@@ -94,9 +92,7 @@ def encoder(config: VAEConfig) -> nn.Module:
 
 def decoder(config: VAEConfig) -> nn.Module:
     """Latent after `post_quant_conv`, (b, c, h, w) -> picture (b, 3, f·h, f·w).
-
-    sd-v1-4, channels × side: 4×64 -> 512×64, 512×128, 256×256, 128×512 -> 3×512.
-    """
+    sd-v1-4, channels × side: 4×64 -> 512×64, 512×128, 256×256, 128×512 -> 3×512."""
     c, g = config.channels[::-1], config.groups
     return chain(
         conv_in=nn.Conv2d(config.latent_channels, c[0], 3, padding=1),

@@ -3,6 +3,7 @@
 import json
 import shutil
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,32 @@ def test_tensors_are_converted_one_by_one_as_they_come(tiny):
     model.fill(network, tensors(), torch.device("cpu"), torch.bfloat16)
     assert len(given) == len(list(network.parameters()))
     assert {x.dtype for x in network.parameters()} == {torch.bfloat16}
+
+
+def test_checkpointing_keeps_less_for_the_same_gradient(tiny):
+    torch.manual_seed(0)
+    z, start = torch.randn(1, 4, 32, 32), tiny.embed("a red car")
+
+    def run(checkpointing):
+        kept, context = [], start.clone().requires_grad_()
+        model = replace(tiny, checkpointing=checkpointing)
+        # what a block keeps while it runs again is its own, and not seen here
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
+            eps = model.predict_noise(z, 481, context)
+        (gradient,) = torch.autograd.grad(eps.square().sum(), context)
+        maps = {x.data_ptr(): x.nbytes for x in kept if not isinstance(x, torch.nn.Parameter)}
+        return eps, gradient, sum(maps.values())
+
+    (eps, gradient, kept), (eps_again, gradient_again, kept_again) = map(run, (False, True))
+    assert torch.equal(eps, eps_again) and gradient.abs().max() > 0
+    assert (gradient - gradient_again).abs().max() <= 1e-5 * gradient.abs().max()
+    assert kept_again < kept / 2
+
+
+def test_checkpointing_is_nothing_where_there_is_no_gradient(tiny):
+    z, context = torch.ones(1, 4, 32, 32), tiny.embed("a red car")
+    eps = replace(tiny, checkpointing=True).predict_noise(z, 481, context)
+    assert torch.equal(eps, tiny.predict_noise(z, 481, context)) and not eps.requires_grad
 
 
 def test_a_picture_of_any_size_has_a_latent_of_about_the_trained_area(tiny):
