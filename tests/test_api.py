@@ -140,7 +140,7 @@ def test_an_unknown_option_is_a_type_error(small_model, picture, verb, unet_call
 
 @pytest.mark.parametrize("verb", [ptinv.invert, ptinv.edit, ptinv.reconstruct])
 def test_an_unknown_method_is_refused_with_the_names_of_all(small_model, picture, verb):
-    with pytest.raises(InputError, match="'magic'; there are pti, auto, fast, ddim-edit, ddim-global"):
+    with pytest.raises(InputError, match="'magic'; there are pti, auto, fast, ddim-edit"):
         verb(small_model, picture, PROMPT, "magic")
 
 

@@ -7,6 +7,7 @@
     python tools/benchmark.py gpu --random                    # methods, one picture and several
     python tools/benchmark.py gpu --random --compile          # the same by torch.compile, too
     python tools/benchmark.py growth -o plot.png              # by area, steps, N and pictures
+    python tools/benchmark.py start                           # from a command to its end
     python tools/benchmark.py memory                          # methods in each precision
 
 `networks` runs sd-v1-4 at full size with random weights, on whose values speed doesn't depend.
@@ -35,11 +36,13 @@ from benchmarks.growth import growth
 from benchmarks.loading import load
 from benchmarks.measure import Row
 from benchmarks.networks import networks
+from benchmarks.starting import start
 
 from ptinv.errors import InputError
 from ptinv.storage.checkpoint import DTYPES
 
-COMMANDS = dict(networks=networks, load=load, edit=edit, gpu=gpu, growth=growth, memory=precisions)
+COMMANDS = dict(networks=networks, load=load, edit=edit, gpu=gpu, growth=growth)
+COMMANDS |= dict(memory=precisions, start=start)
 
 
 def machine() -> str:
@@ -109,15 +112,16 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     for name, command in parsers.items():
         command.set_defaults(run=COMMANDS[name])
         command.add_argument("--json", action="store_true", help="print one JSON object")
-        if name != "memory":
+        if name not in ("memory", "start"):
             usual = "float32" if name in ("networks", "load") else "auto"
             command.add_argument("--dtype", choices=["auto", *DTYPES], default=usual)
-        if name != "load":
+        if name not in ("load", "start"):
             usual = "cuda" if name == "gpu" else "cpu"
             command.add_argument("--device", choices=["cpu", "cuda"], default=usual)
     add = parsers["networks"].add_argument
     add("--size", type=int, default=64, help="of the latent: 64 is a picture of 512 pixels")
     add("--repeats", type=int, default=5)
+    parsers["start"].add_argument("--repeats", type=int, default=5)
     add = parsers["load"].add_argument
     add("path", type=Path, help="a folder or a .safetensors file")
     add("--tokenizer", type=Path, help="its folder, if not in its usual place")
