@@ -15,6 +15,7 @@ edit photo.jpg "a yellow car" -o edited.png --model sd-v1-4
 edit p.png "a car" -o e.png --method pti --eta 0.9 --focus "car snow" --source "a boat" --steps 50
 edit p.png "a car" -o e.png --mask m.png --mask-from "attention*~file" --show-mask shown.png
 edit p.png "a car" -o e.png --no-mask --reweight car=2 --encode-ratio 0.9 --paste-back --seed 1
+edit p.png "a car" -o e.png --fast --dtype auto --compile --verbose
 edit p.png "a car" -o e.png --mask-threshold 0.3 --mask-dilate 1 --mask-feather 2
 edit p.png "a car" -o e.png --mask-relative-to object --subtract snow --mask-draws 3 --mask-clamp 4
 edit x.safetensors "a car" -o e.png --reuse-tuning --guidance 5 --device cpu --dtype bfloat16
@@ -38,8 +39,8 @@ TOOLS = {
     "batch.py": "JOBS.jsonl --output --model",
     "sheet.py": "--work --methods --seed --steps --model --device --dtype",
     "compare_with_authors.py": "DIR --only",
-    "evaluate.py": "judge model reconstruction edits report search table1 table2 table3 fig3 fig4 "
-    "fig5 fig6 fig7 pie",
+    "evaluate.py": "judge model reconstruction edits report search frontier table1 table2 table3 "
+    "fig3 fig4 fig5 fig6 fig7 pie",
     "scenes.py": "--count --seed",
     "train_tiny.py": "--work --start --vae-steps --unet-steps --unet-lr --unet-pictures --seed",
     "benchmark.py": "networks load edit gpu growth memory",
@@ -56,7 +57,7 @@ def test_a_command_is_understood_with_all_its_options(line):
     args = vars(build().parse_args(words))
     assert args["command"] == words[0]
     given = {word[2:].replace("-", "_") for word in words if word.startswith("--")}
-    assert given - {"no_mask"} <= args.keys()
+    assert given - {"no_mask", "fast"} <= args.keys()
 
 
 @pytest.mark.parametrize("tool", TOOLS)

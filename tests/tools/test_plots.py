@@ -47,6 +47,25 @@ def test_rows_that_nobody_judged_have_no_place_on_it():
         figures.tradeoff({"pti": [tables.Item(0, "colour", {"psnr": 20.0})]})
 
 
+def costing(right: bool, forward: int, backward: int) -> list[tables.Item]:
+    result = {"right": right, "forward": forward, "backward": backward}
+    return [tables.Item(0, "colour", result)]
+
+
+def test_the_frontier_is_what_is_right_by_the_rows_it_takes_cheapest_first():
+    rows = {
+        "auto:steps=20": costing(True, 100, 0),
+        "auto:steps=10": costing(False, 50, 0),
+        "pti": costing(True, 240, 40),
+        "nothing": costing(False, 0, 0),
+    }
+    auto, pti, nothing = figures.frontier(rows)
+    assert (list(auto.x), list(auto.y)) == ([50, 100], [0, 100])
+    assert list(auto.notes) == ["steps=10", "steps=20"]
+    assert (pti.label, list(pti.x), pti.notes) == ("pti", [280], ())
+    assert (nothing.label, list(nothing.x)) == ("nothing", [0])
+
+
 def test_edits_are_drawn_where_the_command_says(small_folder, tmp_path):
     pytest.importorskip("matplotlib")
     rows = [word for w in (2, 3) for word in ("--row", f"ddim-global:steps=3,guidance={w}")]
