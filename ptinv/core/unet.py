@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from operator import call
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -231,7 +231,11 @@ class UNet(nn.Module):
         t = torch.as_tensor(t, device=z.device).expand(z.shape[0])
         time = self.time_embedding(timestep_embedding(t, self.config.channels[0]).to(dtype))
         given = time, context.to(dtype), control
-        run = partial(checkpoint, use_reentrant=False) if checkpointing else call  # (block, …)
+
+        def run(block: Block, *inputs: Any) -> Tensor:
+            if checkpointing:
+                return checkpoint(block, *inputs, use_reentrant=False)
+            return block(*inputs)
 
         # The way down sees ever more of the picture and ever less exactly where. Noise must be
         # predicted to the cell, so the way up takes back each map of its own size, last one first.

@@ -67,7 +67,7 @@ def test_a_manifest_of_something_else_is_named(line, tmp_path, capsys):
 def command(out: Path, model: Path) -> list[str]:
     rows = [word for row in ROWS for word in ("--row", row)]
     return ["edits", "--count", "2", "--model", str(model), "--out", str(out), *rows,
-            "--device", "cpu", "--than", ROWS[0]]  # fmt: skip
+            "--device", "cpu", "--dtype", "float32", "--than", ROWS[0]]  # fmt: skip
 
 
 def start(arguments: list[str], rank: int) -> subprocess.Popen:
