@@ -37,7 +37,7 @@ class Comparison:
     taken_back: str  # this project's decisions
 
     def folder(self, directory: Path) -> Path:
-        """Where its repository is looked for; a library is not."""
+        """Folder that its repository is looked for in; a library is not."""
         return directory if self.repository == LIBRARY else directory / Path(self.repository).name
 
 

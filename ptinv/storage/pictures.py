@@ -72,7 +72,7 @@ def _decoding(name: str = "") -> Iterator[None]:
 
 
 def checked(image: Image.Image, read: Reading = to_rgb) -> Any:
-    """What is read of a PIL image, by default plain RGB. Raises PictureError for a picture of an
+    """Reads a PIL image, by default as plain RGB. Raises PictureError for a picture of an
     unusable size, a mere preview of one, or damaged data."""
     with _decoding():
         check_size(*image.size)

@@ -1,4 +1,4 @@
-"""How the cost of an edit by `pti` grows with the picture's area, the steps, N and the pictures.
+"""Growth of the cost of an edit by `pti` with the picture's area, the steps, N and the pictures.
 
 One of them at a time; each edit is made in a process of its own, unmasked, pictures as one batch.
 """
@@ -20,7 +20,7 @@ from .models import Which
 
 
 class Point(NamedTuple):
-    """How large an edit is."""
+    """Size of an edit."""
 
     side: int  # of the square latent
     steps: int
@@ -32,7 +32,7 @@ Curves = dict[str, list[tuple[int, Cost]]]  # by what grows: how much of it, and
 
 
 def axes(base: Point) -> dict[str, dict[int, Point]]:
-    """What grows, and the edits that differ in it alone."""
+    """Edits that differ in one thing alone, by what grows."""
     sides = [base.side * n // 4 for n in (2, 3, 4, 6)]
     return {
         "cells of the latent": {side**2: base._replace(side=side) for side in sides},

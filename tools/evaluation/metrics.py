@@ -103,7 +103,7 @@ def frechet(a: Tensor, b: Tensor) -> float:
 
 
 class Verdict(NamedTuple):
-    """What a judge finds of an edit; both together are that it shows the target, and no more."""
+    """Findings of a judge; both together are that an edit shows the target, and no more."""
 
     success: bool  # what was to change is as asked for, and what it replaces is gone
     preservation: bool  # all else is there, in its colour and number, and nothing has come
@@ -114,7 +114,7 @@ class Verdict(NamedTuple):
 
 
 def verdict(before: Content, wanted: Content, seen: Content) -> Verdict:
-    """Whether `seen` is as `wanted`, apart where the two texts differ and where they agree."""
+    """Compares `seen` with `wanted`, apart where the two texts differ and where they agree."""
 
     def facts(content: Content) -> dict:
         return {**content.groups, "place": content.background}
