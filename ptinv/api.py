@@ -18,7 +18,7 @@ from .core import pictures
 from .core.model import StableDiffusion
 from .core.pictures import Picture
 from .core.sampling import Step, last
-from .cost import Rows, counted
+from .cost import Rows
 from .errors import InputError
 from .methods.masks import paste_back
 from .methods.request import (
@@ -216,14 +216,13 @@ def run(model: StableDiffusion, request: Request, progress: Progress = silent) -
     made = request
     if request.method is SAMPLERS["vae"]:  # no step: the picture is encoded and decoded
         made = replace(request, settings=Settings(encode_ratio=0.0, mask=None), inversion=None)
-    counting, rows = counted(model)
-    edit, inversion = begin(counting, made, progress)
+    edit, inversion = begin(model, made, progress)
     z, mask = edit.trajectory[-1], None
     for step in steps_of(request.method, edit, z, progress):
         z, mask = step.z, step.mask if step.mask is not None else mask
     settings = edit.settings if made is request else request.settings
     request = replace(request, settings=settings)
-    return Result(model, request, z[-1:], mask, inversion, rows)
+    return Result(model, request, z[-1:], mask, inversion, edit.rows)
 
 
 def run_generation(

@@ -27,9 +27,7 @@ class Rows:
 
 
 def counted(model: StableDiffusion) -> tuple[StableDiffusion, Rows]:
-    """A model of the same networks, and the rows that it predicts. TypeError for no model."""
-    if not isinstance(model, StableDiffusion):
-        raise TypeError(f"the model must be what ptinv.load returns, not {type(model).__name__}")
+    """A model of the same networks, and the rows that it predicts."""
     rows = Rows()
 
     class Counted(type(model)):

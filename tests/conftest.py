@@ -47,9 +47,12 @@ def pytest_collection_modifyitems(items):
 def plain_processor():
     """The CPU as one that emulates all but float32: what no precision is named for is in float32,
     so that its bytes are not the processor's choice."""
+
+    def is_fast(dtype, device):
+        return dtype == "float32" or device.type == "cuda"
+
     with pytest.MonkeyPatch.context() as patch:
-        emulates = lambda dtype, device: dtype == "float32" or device.type == "cuda"  # noqa: E731
-        patch.setattr(checkpoint, "_is_fast", emulates)
+        patch.setattr(checkpoint, "_is_fast", is_fast)
         yield
 
 

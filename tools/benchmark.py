@@ -121,7 +121,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     add = parsers["networks"].add_argument
     add("--size", type=int, default=64, help="of the latent: 64 is a picture of 512 pixels")
     add("--repeats", type=int, default=5)
-    parsers["start"].add_argument("--repeats", type=int, default=5)
+    parsers["start"].add_argument("--repeats", type=whole(1), default=5)
     add = parsers["load"].add_argument
     add("path", type=Path, help="a folder or a .safetensors file")
     add("--tokenizer", type=Path, help="its folder, if not in its usual place")

@@ -47,10 +47,9 @@ def invert(args: Namespace) -> None:
         check_prompt(args.prompt, "what the picture should become, or leave it out")
     method = "pti" if args.method is None else args.method
     request = api.request_inversion(args.picture, args.prompt, method, **_settings(args))
-    model, rows = counted(_load(args))
-    _, inversion = api.begin(model, request, _progress(args))
+    edit, inversion = api.begin(_load(args), request, _progress(args))
     inversion.save(output)
-    _say_cost(args, model, rows)
+    _say_cost(args, edit.model, edit.rows)
 
 
 def reconstruct(args: Namespace) -> None:

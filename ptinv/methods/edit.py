@@ -10,6 +10,7 @@ from torch import Tensor
 from ..core.ddim import Timestep
 from ..core.model import StableDiffusion
 from ..core.sampling import Branches, ControlAt, NoiseAt, Step
+from ..cost import Rows
 from ..settings import Settings
 from .controls import interval, opened
 from .words import Words
@@ -42,6 +43,7 @@ class Edit:
     target: Tensor  # c*, the prompt's
     source: Tensor  # of the text of the picture; the empty text's where there is none
     words: Words
+    rows: Rows = field(default_factory=Rows)  # of the UNet, as far as the edit's model counts them
     controls: tuple[ControlAt, ...] = ()  # of the attention that branches share
     made: Mapping[str, Tensor] = field(default_factory=dict)  # by the stages, (T' or T'+1, 1, …)
 

@@ -11,6 +11,7 @@ from ..core import ddim
 from ..core.model import StableDiffusion
 from ..core.pti import blend
 from ..core.sampling import After, Step, sample
+from ..cost import counted
 from ..errors import Doubt, InputError, Remark, remark
 from ..settings import AUTO, Settings, of_an_inversion
 from ..storage.inversion import Inversion, pixels_of
@@ -32,6 +33,7 @@ def prepare(model: StableDiffusion, request: Request) -> Edit:
     stored, image, prompt = request.inversion, request.image, request.prompt or ""
     if not isinstance(model, StableDiffusion):
         raise TypeError(f"the model must be what ptinv.load returns, not {type(model).__name__}")
+    model, rows = counted(model)
     embed = cache(model.embed)  # most of the texts are empty
     if stored:
         stored.check_fits(model)
@@ -40,7 +42,7 @@ def prepare(model: StableDiffusion, request: Request) -> Edit:
     source = settings.source or ""
     for text in (prompt, source, settings.negative):
         warn_of_words(model, text)
-    trained, rows = (model.unet.config.trained_size,) * 2, (*request.branches[:-1], "target")
+    trained, branches = (model.unet.config.trained_size,) * 2, (*request.branches[:-1], "target")
     edit = Edit(
         model,
         prompt,
@@ -53,7 +55,8 @@ def prepare(model: StableDiffusion, request: Request) -> Edit:
         null=embed(settings.negative),
         target=embed(prompt),
         source=embed(source),
-        words=choose_words(model.tokenizer, prompt, settings, rows),
+        words=choose_words(model.tokenizer, prompt, settings, branches),
+        rows=rows,
     )
     edit = replace(edit, controls=tuple(request.method.control(edit)))
     if about := edit.words.about:

@@ -33,7 +33,7 @@ NEAR, FAR = (400, 700, 300, 600, 500, 800), (980,) * 6  # timesteps that tell th
 
 
 class Search(NamedTuple):
-    """How many of the noises are spent on what."""
+    """Numbers of noises that a search spends: on each word, and on the texts in its place."""
 
     probes: dict[tuple[int, ...], int]  # by how many a word is judged to be new
     # by how many all texts are judged, and how many stay; by how many those are, and so on
@@ -69,8 +69,9 @@ def infer(
     for _ in range(WORDS):
         words, costs = read(model.tokenizer, text), {}
         named = named_in(words, table)
+        asked = {name: FAR if is_place(words, at[-1]) else NEAR for name, at in named.items()}
         for name, at in ((name, at) for name, at in named.items() if name not in settled):
-            timesteps = FAR if (far := is_place(words, at[-1])) else NEAR
+            far, timesteps = asked[name] is FAR, asked[name]
             probes = timesteps[: search.probes[timesteps]]
             rest, now = losses([without(text, words, at), text], probes)
             # a place that is there may be missed by none, and a new one shows by its own loss
@@ -79,7 +80,7 @@ def infer(
         # the first round looks for something, whatever it costs
         if new is None or (text != prompt and costs[new] > -MARGIN):
             break
-        at, timesteps = named[new], FAR if is_place(words, named[new][-1]) else NEAR
+        at, timesteps = named[new], asked[new]
         if timesteps not in search.rounds:
             return without(text, words, at)
         settled.add(new)

@@ -74,7 +74,7 @@ def load(
     the text encoder lacks, or where nothing can compile. Doubts a dtype that the CPU emulates.
     """
     device, path = _device(device), Path(EMBEDDED if path is None else path)
-    dtype = _dtype(dtype, device)
+    dtype = precision(dtype, device)
     if compile and device.type == "cpu" and not any(map(which, COMPILERS)):
         raise InputError("compile needs a C++ compiler here; install g++, or leave it out")
     configs, words, tensors = open_checkpoint(path, tokenizer, half=dtype == torch.float16)
@@ -93,7 +93,7 @@ def load(
     return StableDiffusion(**parts, tokenizer=clip, latent_scale=configs.latent_scale, **how)
 
 
-def _dtype(wanted: str | torch.dtype | None, device: torch.device) -> torch.dtype:
+def precision(wanted: str | torch.dtype | None, device: torch.device) -> torch.dtype:
     """The precision of that name, or the fastest here. Raises InputError for any other."""
     if wanted in (None, "auto"):
         wanted = "float16" if device.type == "cuda" else "bfloat16"

@@ -26,9 +26,9 @@ def has_bfloat16(request, monkeypatch):
 
 @pytest.mark.parametrize("wanted", [None, "auto"])
 def test_auto_is_the_fastest_that_the_device_does_not_emulate(has_bfloat16, wanted):
-    assert checkpoint._dtype(wanted, CUDA) == torch.float16
+    assert checkpoint.precision(wanted, CUDA) == torch.float16
     usual = torch.bfloat16 if has_bfloat16 else torch.float32
-    assert checkpoint._dtype(wanted, CPU) == usual
+    assert checkpoint.precision(wanted, CPU) == usual
 
 
 def test_an_emulated_precision_is_doubted_before_the_work(has_bfloat16, small_folder):

@@ -36,7 +36,7 @@ EAGER, COMPILED, GRAPHS = "eager", "compiled", "compiled, CUDA graphs"
 
 
 class Cost(NamedTuple):
-    """What edits of some pictures take, all together."""
+    """Cost of the edits of some pictures, all together."""
 
     seconds: float  # the median
     forward: int  # UNet rows
@@ -114,7 +114,7 @@ COMPILERS = {
 
 
 def attempted(call: Callable[[], Cost]) -> Cost | str:
-    """What a call measures, or else why it could not, in a line: the other rows are still wanted.
+    """Measures by a call, or says in a line why it could not: the other rows are still wanted.
     Raises InputError."""
     try:
         return call()
@@ -176,7 +176,7 @@ def options_of(args: argparse.Namespace) -> dict[str, object]:
 
 
 def about(args: argparse.Namespace) -> Iterator[str]:
-    """What the reader of a table of methods has to know besides, a sentence each."""
+    """Notes to a table of methods, a sentence each."""
     name = "random weights of sd-v1-4's size" if args.random else args.model or "the tiny model"
     yield f"Model: {name}" + (f", latents of side {args.size}." if args.size else ".")
     if missing := [method for method in args.methods if method not in ptinv.METHODS]:

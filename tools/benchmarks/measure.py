@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 
 from ptinv.errors import InputError
-from ptinv.storage.checkpoint import _dtype as usual  # what `load` takes for auto
 
 MB = 1e6
 Row = dict[str, object]  # of a table, by its columns
@@ -21,11 +20,6 @@ def check_device(device: str) -> None:
     """Raises InputError for CUDA where there is none."""
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("there is no CUDA device here; use --device cpu")
-
-
-def precision(dtype: str, device: str) -> torch.dtype:
-    """The type of that name; of auto, what `ptinv.load` takes on the device."""
-    return usual(dtype, torch.device(device))
 
 
 def now() -> float:

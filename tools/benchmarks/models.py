@@ -10,10 +10,10 @@ from torch import Tensor, nn
 import ptinv
 from ptinv.core import model as core
 from ptinv.core.text import Tokenizer
-from ptinv.storage.checkpoint import EMBEDDED
+from ptinv.storage.checkpoint import EMBEDDED, precision
 from ptinv.storage.layouts import SD_V1
 
-from .measure import check_device, precision
+from .measure import check_device
 
 
 class Which(NamedTuple):
@@ -30,7 +30,7 @@ class Which(NamedTuple):
         """The model. Raises as `ptinv.load`."""
         check_device(self.device)
         if self.random:
-            dtype = precision(self.dtype, self.device)
+            dtype = precision(self.dtype, torch.device(self.device))
             model = random_model(self.device, dtype, self.tokenizer or EMBEDDED / "tokenizer")
         else:
             model = ptinv.load(self.model, self.device, self.dtype, self.tokenizer)

@@ -15,9 +15,10 @@ from world.folder import write_configs
 
 from ptinv.core import model as core
 from ptinv.errors import InputError
+from ptinv.storage.checkpoint import precision
 from ptinv.storage.layouts import SD_V1
 
-from .measure import Row, added_by, check_device, in_fresh_process, precision, timed
+from .measure import Row, added_by, check_device, in_fresh_process, timed
 from .models import random_weights
 
 
@@ -80,7 +81,7 @@ def networks(args: argparse.Namespace) -> Iterator[Row]:
     if args.repeats < 1 or args.size < 8 or args.size % 8:
         raise InputError("size must be a multiple of 8 and repeats a whole number, both above 0")
     check_device(args.device)
-    dtype = precision(args.dtype, args.device)
+    dtype = precision(args.dtype, torch.device(args.device))
     for name in JOBS:
         yield compare(name, args.repeats, args.size, args.device, dtype)
 

@@ -1,4 +1,4 @@
-"""How long a command takes from its start to its end, in fresh processes that take turns."""
+"""Seconds from a command's start to its end, in fresh processes that take turns."""
 
 import argparse
 import subprocess
@@ -9,16 +9,12 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from ptinv.errors import InputError
-
 from .edits import BIRDS, PROMPT
 from .measure import Row, timed
 
 
 def start(args: argparse.Namespace) -> Iterator[Row]:
     """The seconds of bare Python, of --help, of all imports, and of first edits."""
-    if args.repeats < 1:
-        raise InputError("repeats must be a whole number above 0")
     edit = ["-m", "ptinv", "edit", BIRDS, PROMPT, "--quiet"]
     with TemporaryDirectory() as folder:
         out = ["-o", Path(folder) / "edited.png"]

@@ -177,24 +177,24 @@ def result_of(
     method = ptinv.METHODS[name]
     settings = method.settings(**given)
     if method.strengths or settings.source == AUTO:  # its inversion depends on what it reads
-        with Meter(model) as meter:
-            result = ptinv.result(model, picture, prompt, name, **given)
-            _ = result.decoded
-            return result, meter.so_far()
+        meter = Meter(model)
+        result = ptinv.result(meter.model, picture, prompt, name, **given)
+        _ = result.decoded
+        return result, meter.so_far()
     # all, lest a start's own fill what is not given
     options = {n: v for n, v in vars(settings).items() if n not in ("mask", "mask_from")} | given
     inverted = _shared_by(method.trajectory, settings, prompt)
     whole = inverted, _shared_by(method.extra, settings, prompt)
     if inverted not in starts:
         bare = replace(method, extra=None)  # with the extra it might serve fewer
-        with Meter(model) as meter:
-            inversion = ptinv.invert(model, picture, prompt, bare, **options)
-            starts[inverted] = Start(inversion, meter.so_far())
+        meter = Meter(model)
+        inversion = ptinv.invert(meter.model, picture, prompt, bare, **options)
+        starts[inverted] = Start(inversion, meter.so_far())
     start = starts.get(whole, starts[inverted])
-    with Meter(model) as meter:
-        result = ptinv.result(model, start.inversion, prompt, name, meter.progress, **options)
-        _ = result.decoded  # kept with it, and part of what it costs
-        cost = start.cost.plus(meter.so_far())
+    meter = Meter(model)
+    result = ptinv.result(meter.model, start.inversion, prompt, name, meter.progress, **options)
+    _ = result.decoded  # kept with it, and part of what it costs
+    cost = start.cost.plus(meter.so_far())
     starts.setdefault(whole, Start(result.inversion, start.cost.plus(meter.beforehand)))
     return result, cost
 

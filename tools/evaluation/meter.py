@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
 
 import ptinv
+from ptinv.cost import counted
 
 
 class Cost(NamedTuple):
@@ -27,24 +27,16 @@ class Cost(NamedTuple):
 
 
 class Meter:
-    """Measures what happens between `with` and its end. `progress` also tells the stages apart."""
+    """Measures what its `model` does from here on. `progress` tells the stages apart."""
 
     def __init__(self, model: ptinv.StableDiffusion):
-        self.model = model
-        self.forward = self.backward = 0
+        self.model, self.rows = counted(model)
         self.beforehand = Cost()  # of all loops but the sampling
-
-    def __enter__(self) -> "Meter":
-        self.hook = self.model.unet.register_forward_hook(self._count)
         self.begun = self._clock()
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.hook.remove()
 
     def so_far(self) -> Cost:
-        """The cost since `with`."""
-        return Cost(self._clock() - self.begun, self.forward, self.backward)
+        """The cost since the meter was made."""
+        return Cost(self._clock() - self.begun, self.rows.forward, self.rows.backward)
 
     def progress(self, items: Iterable, stage: str) -> Iterator:
         """A verb's `progress`: passes the items on, and adds what is spent on them."""
@@ -57,12 +49,3 @@ class Meter:
         if self.model.device.type == "cuda":
             torch.cuda.synchronize(self.model.device)
         return time.perf_counter()
-
-    def _count(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        rows = len(output)
-        self.forward += rows
-        if output.requires_grad:  # the gradient comes by later, once for each time that it is asked
-            output.register_hook(lambda gradient: self._count_backward(rows))
-
-    def _count_backward(self, rows: int) -> None:
-        self.backward += rows

@@ -128,12 +128,12 @@ def reconstructed(
     method = options.pop("method")
     vae = method == "vae"  # the one that inverts nothing
     start = None if vae else inverted(model, picture, caption, method, options, starts)
-    with Meter(model) as meter:
-        begun = start.inversion if start else picture
-        request = api.request_reconstruction(begun, caption, method, **options)
-        result = api.run(model, request)
-        _ = result.decoded  # kept with it, and part of what it costs
-        own = meter.so_far()
+    meter = Meter(model)
+    begun = start.inversion if start else picture
+    request = api.request_reconstruction(begun, caption, method, **options)
+    result = api.run(meter.model, request)
+    _ = result.decoded  # kept with it, and part of what it costs
+    own = meter.so_far()
     return result, start.cost.plus(own) if start else own
 
 
@@ -152,9 +152,9 @@ def inverted(
     key = tuple(known.trajectory.key(settings, caption).items())
     if key not in starts:
         how = {name: getattr(settings, name) for name in known.trajectory.uses}
-        with Meter(model) as meter:
-            inversion = ptinv.invert(model, picture, caption, "ddim-global", **how)
-            starts[key] = Start(inversion, meter.so_far())
+        meter = Meter(model)
+        inversion = ptinv.invert(meter.model, picture, caption, "ddim-global", **how)
+        starts[key] = Start(inversion, meter.so_far())
     return starts[key]
 
 
