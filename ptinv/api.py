@@ -37,7 +37,7 @@ from .methods.table import Method
 from .options import Options
 from .settings import NAMES, OF_AN_INVERSION, Settings, check_prompt, described
 from .storage.inversion import Inversion
-from .storage.pictures import check_size, save_picture
+from .storage.pictures import save_picture
 from .storage.provenance import Recipe, fingerprint, made_with
 
 
@@ -196,19 +196,18 @@ def generate(
     model: StableDiffusion,
     prompt: str,
     *,
-    size: tuple[int, int] | None = None,
     start: Tensor | None = None,
     progress: Progress = silent,
     **options: Unpack[Options],
 ) -> Image.Image:
     """A picture from noise, the same for the same seed.
 
-    size: (width, height), brought to what the model can walk. start: z_T (1, c, h, w) in the
-    noise's place. With the option `source`, another prompt, the picture is an edit of that one's by
+    The option `size` is brought to what the model can walk. start: z_T (1, c, h, w) in the noise's
+    place. With the option `source`, another prompt, the picture is an edit of that one's by
     Prompt-to-Prompt. Raises InputError as `edit`, and for what only such an edit has a use for.
     """
     request = request_generation(prompt, **options)
-    return model.decode(run_generation(model, request, progress, size, start)[-1:])
+    return model.decode(run_generation(model, request, progress, start)[-1:])
 
 
 def run(model: StableDiffusion, request: Request, progress: Progress = silent) -> Result:
@@ -229,14 +228,10 @@ def run_generation(
     model: StableDiffusion,
     request: Request,
     progress: Progress = silent,
-    size: tuple[int, int] | None = None,
     start: Tensor | None = None,
 ) -> Tensor:
     """z_0 of a requested picture, after its source's if there is one: (1 or 2, c, h, w)."""
     edit = prepare(model, request)
-    if size is not None:
-        check_size(*size)
-        edit = replace(edit, latent_size=model.latent_size(size))
     shape = 1, model.unet.config.latent_channels, *edit.latent_size
     g = torch.Generator("cpu").manual_seed(request.settings.seed)
     noise = torch.randn(shape, generator=g, dtype=torch.float32, device="cpu")

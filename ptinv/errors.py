@@ -39,3 +39,9 @@ def not_finite(what: str) -> FloatingPointError:
     """The error for numbers that overflowed: a damaged checkpoint, or float16's range."""
     mend = "the checkpoint may be damaged, or try --dtype float32 or bfloat16"
     return FloatingPointError(f"{what} is not finite (NaN or infinity): {mend}")
+
+
+def is_full(error: Exception) -> bool:
+    """True if memory ran out. PyTorch says so of a GPU by a class of its own, of a CPU in words."""
+    said = any(words in str(error) for words in ("out of memory", "allocate memory"))
+    return said or isinstance(error, MemoryError)

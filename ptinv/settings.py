@@ -21,6 +21,7 @@ Measure = Literal["map", "object"]
 Align = Literal["auto", "replace", "refine"]
 Norm = Literal["l0", "l1", "code-l0", "code-l1"]
 Gate = float | tuple[float, float]  # a share of the steps from the first on, or from where to where
+Size = int | tuple[int, int]  # in pixels: of a square, or width and height
 WordGates = Gate | Mapping[str, Gate]  # by word of the prompt; DEFAULT for all others
 DEFAULT = "default"
 AUTO = "auto"  # the source text that is read off the picture
@@ -61,6 +62,14 @@ def bounds(name: str, gate: Gate) -> tuple[float, float]:
     right = two and 0 <= pair[0] <= pair[1] <= 1
     _require(right, name, "a share of the steps from 0 to 1, or two in order", gate)
     return pair[0], pair[1]
+
+
+def sides(name: str, size: Size) -> tuple[int, int]:
+    """The (width, height) of a size, or of a square's side. Raises InputError for other pixels."""
+    width, height = size if isinstance(size, tuple | list) and len(size) == 2 else (size, size)
+    for side in (width, height):
+        check(name, side, 64, 4096, whole=True)
+    return width, height
 
 
 def _require(right: bool, name: str, kind: str, value: Any) -> None:
@@ -128,6 +137,9 @@ class Settings:
         "how much of the schedule is inverted: T' = round(ratio · steps)")
     inversion_guidance: float = _field(0.0, (0, 100), INVERSION,
         "ω on the way up, of --source or the prompt")
+    size: Size | None = _field(None, sides, INVERSION,
+        "the side of the square, or WIDTHxHEIGHT, of whose area the picture is while it is edited, "
+        "in pixels (default: as the model was trained)", "512")
     inner_steps: int = _field(1, (0, 10_000), INVERSION, "N: tuning iterations at each timestep")
     lr: float = _field(0.1, (0, 1000), INVERSION, "β: the tuning's learning rate")
     lr_decay: float = _field(0.0, (0, 1), INVERSION, "the share of β that each step takes from it")
@@ -195,8 +207,9 @@ class Settings:
             value = getattr(self, setting.name)
             if value is not None or type(None) not in get_args(setting.type):
                 setting.metadata["check"](setting.name, value)
-        gate = bounds("guidance_gate", self.guidance_gate)  # one spelling, so that two compare
-        object.__setattr__(self, "guidance_gate", gate)
+        for name, read in (("guidance_gate", bounds), ("size", sides)):  # spelt alike, to compare
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, read(name, value))
         if self.init_embedding == "source" and not self.source:
             raise InputError("init_embedding 'source' needs a source text; give one")
         names = self.mask_names
@@ -240,11 +253,8 @@ def names_of(group: str) -> tuple[str, ...]:
 
 DEFAULTS = vars(Settings())
 NAMES = tuple(DEFAULTS)
-OF_GENERATING = ("steps", "guidance", "guidance_gate", "negative", "reweight", "sampler", "seed")
-# the group INVERSION in the order in which a stored inversion holds it, these first
-FIRST = ("steps", "encode_ratio", "inversion_guidance", "seed", "source")
-OF_AN_INVERSION = tuple(dict.fromkeys(FIRST + names_of(INVERSION)))
-LATER = ("guidance_gate", "negative")  # younger than the first files: left out at their defaults
+OF_AN_INVERSION = names_of(INVERSION)
+LATER = ("guidance_gate", "negative", "size")  # which the oldest files of inversions lack
 # by the names that other libraries have for them
 ELSEWHERE = dict(
     num_inference_steps="steps", guidance_scale="guidance", negative_prompt="negative",
@@ -256,8 +266,8 @@ ELSEWHERE = dict(
 
 def of_an_inversion(settings: Settings) -> dict[str, Any]:
     """The settings that an inversion's tensors can depend on, by name."""
-    values = vars(settings)
-    return {n: values[n] for n in OF_AN_INVERSION if n not in LATER or values[n] != DEFAULTS[n]}
+    values = ((name, vars(settings)[name]) for name in OF_AN_INVERSION)
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values}  # as JSON has it
 
 
 def check_names(options: Iterable[str]) -> None:

@@ -108,8 +108,6 @@ def attention_maps(
 
 def check_maps(what: str, asked: Collection[int], known: Collection[int]) -> None:
     """Raises InputError unless levels or steps are named, and only those that there are maps at."""
-    there = ", ".join(map(str, known))
-    if not asked:
-        raise InputError(f"no {what} is named; there are maps of words at {there}")
-    if unknown := [number for number in asked if number not in known]:
-        raise InputError(f"no maps of words at {what} {unknown[0]}, only at {there}")
+    if wrong := [number for number in asked or [None] if number not in known]:
+        there = ", ".join(map(str, known))
+        raise InputError(f"there are no maps of words at {what} {wrong[0]}, only at {there}")

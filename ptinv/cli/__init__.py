@@ -13,7 +13,7 @@ from io import TextIOWrapper
 from itertools import takewhile
 from time import perf_counter
 
-from ..errors import Doubt, InputError, Remark
+from ..errors import Doubt, InputError, Remark, is_full
 
 
 class Interrupted(KeyboardInterrupt):
@@ -69,8 +69,6 @@ def _run(argv: list[str] | None) -> int:
     args.begun = perf_counter()
     if argv is None:  # the process is the command's own: what it imports stays, and to look
         gc.disable()  # for garbage in it, now and again at the end, takes seconds
-    import torch
-
     from . import commands
 
     if argv is None:
@@ -85,8 +83,10 @@ def _run(argv: list[str] | None) -> int:
         return 0
     except (InputError, FloatingPointError) as error:
         return _say(str(error), 2)
-    except torch.OutOfMemoryError:
-        return _say("the device's memory is full; use --dtype float16 or --device cpu", 1)
+    except (MemoryError, RuntimeError) as error:
+        if not is_full(error):
+            raise
+        return _say("the memory is full; use --fast, --dtype bfloat16 or --device cpu", 1)
 
 
 def _say(message: str, code: int) -> int:

@@ -125,7 +125,7 @@ def _make(args: Namespace, request: api.Request, model: StableDiffusion, path: P
     result = api.run(model, request, _progress(args))
     result.save(path, record=not args.no_record)
     if request.command == "reconstruct":
-        wanted = resize(request.image, model.picture_size(request.image.size))
+        wanted = resize(request.image, result.decoded.size)
         ceiling = model.decode(result.inversion.trajectory[0])
         print(f"{request.name}: {psnr(result.decoded, wanted):.2f} dB")
         print(f"vae: {psnr(ceiling, wanted):.2f} dB (the ceiling)")

@@ -7,6 +7,7 @@ the rest. Nothing here imports torch, so that help and misspelt options are answ
 import argparse
 from contextlib import suppress
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 from .. import __version__
@@ -74,12 +75,14 @@ def weight(text: str) -> tuple[str, float]:
     raise argparse.ArgumentTypeError(f"{text!r} is not WORD=FACTOR, such as yellow=2")
 
 
-def gate(text: str) -> Gate:
+def gate(
+    text: str, kind: type = float, sign: str = ":", wanted: str = "a share of the steps, or FROM:TO"
+) -> Any:
     """Reads a share of the steps, such as 0.8, or a span of them, such as 0.2:0.6."""
-    first, span, last = text.partition(":")
     with suppress(ValueError):
-        return (float(first), float(last)) if span else float(first)
-    raise argparse.ArgumentTypeError(f"{text!r} is not a share of the steps, or FROM:TO")
+        values = tuple(map(kind, text.split(sign)))
+        return values if len(values) > 1 else values[0]
+    raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}")
 
 
 def word_gate(text: str) -> tuple[str, Gate]:
@@ -88,7 +91,9 @@ def word_gate(text: str) -> tuple[str, Gate]:
     return word.strip() or DEFAULT, gate(rest)
 
 
-READ = {"reweight": weight, "cross_replace": word_gate, "self_replace": gate, "guidance_gate": gate}
+size = partial(gate, kind=int, sign="x", wanted="a side in pixels, such as 768, or WIDTHxHEIGHT")
+READ = dict(size=size, reweight=weight, cross_replace=word_gate, self_replace=gate)
+READ["guidance_gate"] = gate
 
 # fmt: off
 STORED = "picture", dict(metavar="PICTURE", help="or what `ptinv invert` made of it")
@@ -153,8 +158,8 @@ COMMANDS = {
         text makes of the same noise.""",
         [PROMPT, OUTPUT, setting("source", "the prompt of the picture to edit"),
          ("--show-source", dict(metavar="FILE.png", help="also write the source's picture")),
-         setting("steps", "of DDIM"), setting("guidance", "ω"), setting("guidance_gate"),
-         setting("negative"), setting("seed", "of the noise"),
+         setting("steps", "of DDIM"), setting("size"), setting("guidance", "ω"),
+         setting("guidance_gate"), setting("negative"), setting("seed", "of the noise"),
          NO_RECORD, *MODEL, NO_MASK, *group(ATTENTION)]),
     "methods": ("list the methods with their defaults", None, []),
 }

@@ -8,7 +8,7 @@ sentence for everything that can be wrong with a checkpoint, see `storage/checkp
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +47,7 @@ class StableDiffusion:
     files: tuple[Path, ...] = field(default=(), repr=False)  # the weights and the tokenizer
     digests: tuple[str, str] = field(default=("", ""), repr=False)  # of the tensors, as loaded
     checkpointing: bool = field(default=False, repr=False)  # less memory for gradients, more time
+    area: int = field(default=0, repr=False)  # of pictures, in pixels; 0: as the UNet was trained
 
     @property
     def pixels_per_cell(self) -> int:
@@ -54,11 +55,15 @@ class StableDiffusion:
         return 2 ** (len(self.vae.config.channels) - 1)
 
     def picture_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(width, height) at which a picture of a size is edited: about the area that the model was
-        trained on, in multiples of what the UNet can halve."""
-        trained = self.unet.config.trained_size * self.pixels_per_cell
+        """(width, height) at which a picture of a size is edited: about the model's area, in
+        multiples of what the UNet can halve."""
+        trained = (self.unet.config.trained_size * self.pixels_per_cell) ** 2
         multiple = self.pixels_per_cell * 2 ** (len(self.unet.config.channels) - 1)
-        return fit(size, trained**2, multiple)
+        return fit(size, self.area or trained, multiple)
+
+    def sized(self, size: tuple[int, int] | None) -> "StableDiffusion":
+        """The same, for pictures of the area of a (width, height); None: as it is."""
+        return replace(self, area=size[0] * size[1]) if size else self
 
     def latent_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(h, w) of the latent of a picture of the given (width, height)."""
@@ -127,15 +132,9 @@ def load(
             tensors = ((respelt(name), file.get_tensor(name)) for name in names)
             fill(network, tensors, device, dtype)
     files += [folder / "tokenizer" / name for name in ("vocab.json", "merges.txt")]
-    return StableDiffusion(
-        **parts,
-        tokenizer=Tokenizer(folder / "tokenizer"),
-        latent_scale=configs.latent_scale,
-        device=device,
-        dtype=dtype,
-        name=folder.resolve().name,
-        files=tuple(files),
-    )
+    how: dict[str, Any] = dict(latent_scale=configs.latent_scale, device=device, dtype=dtype)
+    how |= dict(name=folder.resolve().name, files=tuple(files))
+    return StableDiffusion(**parts, tokenizer=Tokenizer(folder / "tokenizer"), **how)
 
 
 def respelt(name: str) -> str:

@@ -33,7 +33,8 @@ def prepare(model: StableDiffusion, request: Request) -> Edit:
     stored, image, prompt = request.inversion, request.image, request.prompt or ""
     if not isinstance(model, StableDiffusion):
         raise TypeError(f"the model must be what ptinv.load returns, not {type(model).__name__}")
-    model, rows = counted(model)
+    model, rows = counted(model.sized(request.settings.size))
+    size = model.latent_size(image.size if image else request.settings.size or (1, 1))
     embed = cache(model.embed)  # most of the texts are empty
     if stored:
         stored.check_fits(model)
@@ -42,14 +43,14 @@ def prepare(model: StableDiffusion, request: Request) -> Edit:
     source = settings.source or ""
     for text in (prompt, source, settings.negative):
         warn_of_words(model, text)
-    trained, branches = (model.unet.config.trained_size,) * 2, (*request.branches[:-1], "target")
+    branches = (*request.branches[:-1], "target")
     edit = Edit(
         model,
         prompt,
         settings,
         request.branches,
         ddim.schedule(settings.steps, settings.encode_ratio),
-        latent_size=model.latent_size(image.size) if image else trained,
+        latent_size=size,
         z0=z0,
         empty=embed(""),
         null=embed(settings.negative),

@@ -18,7 +18,7 @@ long as all of these are the same.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ from ..core import ddim
 from ..core.ddim import Timestep
 from ..core.pti import Side, ddim_inversion, tune
 from ..core.sampling import Advance, Guidance, NoiseAt, ancestral, constant, deterministic, sample
-from ..errors import InputError
+from ..errors import Doubt, InputError, is_full, remark
 from ..settings import OF_AN_INVERSION, Settings
 from .edit import Edit
 
@@ -80,7 +80,7 @@ def silent(loop: Iterable, label: str) -> Iterable:
 
 TUNING = ("inner_steps", "lr", "lr_decay", "stop_below")
 GUIDANCE = ("guidance", "guidance_gate", "negative")
-NOISE = ("steps", "encode_ratio", "seed")
+NOISE = ("steps", "encode_ratio", "size", "seed")
 
 
 @dataclass(frozen=True)
@@ -115,11 +115,18 @@ def _tuned(e: Edit, progress: Progress, side: Side, start: Tensor, other: Tensor
     how = {name: getattr(e.settings, name) for name in TUNING}
     how |= dict(guidance=e.guidance, side=side)
     loop = progress(e.schedule[::-1], "tuning")
-    return tune(e.model, e.trajectory, loop, start, other, **how)._asdict()
+    try:
+        return tune(e.model, e.trajectory, loop, start, other, **how)._asdict()
+    except (MemoryError, RuntimeError) as error:
+        if e.model.checkpointing or not is_full(error):
+            raise
+    remark("the memory is full; tuning anew in less of it, which takes a third longer", Doubt)
+    e = replace(e, model=replace(e.model, checkpointing=True))
+    return _tuned(e, progress, side, start, other)
 
 
 # fmt: off
-INVERTED = Stage("DDIM inversion", ("steps", "encode_ratio", "inversion_guidance"),
+INVERTED = Stage("DDIM inversion", ("steps", "encode_ratio", "size", "inversion_guidance"),
     _inverted, inversion_text)
 NOISED_ONCE = Stage("one Gaussian noise", NOISE,
     lambda e, _: {"trajectory": noised(e.z0, e.schedule, lambda k: e.noise(stream=0)(0))})

@@ -21,8 +21,7 @@ from ..core import model
 from ..core.model import WEIGHTS, Configs, StableDiffusion
 from ..core.text import Tokenizer
 from ..errors import CheckpointError, Doubt, InputError, remark
-from . import layouts
-from .layouts import BY_INPUTS, ONLY, read_configs, read_json, rename
+from .layouts import BARE_TEXT, BY_INPUTS, ONLY, SD_V1, is_left_out, read_configs, read_json, rename
 from .provenance import hash_of_files, hash_of_tensors
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -117,15 +116,10 @@ def _is_fast(dtype: str, device: torch.device) -> bool:
 
 def _device(wanted: str | torch.device | None) -> torch.device:
     """The device of that name. Raises InputError if there is none here."""
-    name = str(wanted or ("cuda" if torch.cuda.is_available() else "cpu"))
-    kind, counts = name.partition(":")[0], {"cpu": 1, "cuda": torch.cuda.device_count()}
-    if kind not in counts:
-        raise InputError(f"the device must be cuda or cpu, not {name}")
-    if not counts[kind]:
-        raise InputError("there is no CUDA device here; use the cpu device")
-    there = [kind, *(f"{kind}:{i}" for i in range(counts[kind]))]
-    if name not in there:
-        raise InputError(f"there is no device {name}; the last of its kind is {there[-1]}")
+    gpus = ["cuda", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    there = [*(gpus if torch.cuda.is_available() else ()), "cpu", "cpu:0"]
+    if (name := str(wanted or there[0])) not in there:
+        raise InputError(f"there is no device {name} here, only {', '.join(there)}")
     return torch.device(name)
 
 
@@ -156,14 +150,14 @@ def open_checkpoint(
         files = ((part, file) for part in WEIGHTS for file in _weights(path / part, half))
         stored = ((f"{part}.{k}", e) for part, file in files for k, e in _entries(file).items())
     elif path.is_file():
-        folder, configs, found = path.parent, layouts.SD_V1, _entries(path)
+        folder, configs, found = path.parent, SD_V1, _entries(path)
         _check_single(path, found)
         stored = ((rename(key), entry) for key, entry in found.items())
     else:
         raise CheckpointError(f"there is no checkpoint at {path}")
     tensors: Entries = {}
     for name, entry in stored:
-        if (ours := model.respelt(rename(name, layouts.BARE_TEXT))) in tensors:
+        if (ours := model.respelt(rename(name, BARE_TEXT))) in tensors:
             raise CheckpointError(f"{entry.path} holds {ours} twice, in two spellings or shards")
         # the original VAE writes its attention's linear layers as 1×1 convolutions
         if "mid_block.attentions.0.to_" in ours and entry.shape[2:] == [1, 1]:
@@ -207,7 +201,7 @@ def _entries(path: Path) -> Entries:
         raise CheckpointError(f"{wrong}; convert it first: {mend}")
     try:
         with safe_open(path, framework="pt") as file:
-            slices = {k: file.get_slice(k) for k in file.keys() if not layouts.is_left_out(k)}
+            slices = {k: file.get_slice(k) for k in file.keys() if not is_left_out(k)}
             return {k: Entry(path, k, s.get_shape(), s.get_dtype()) for k, s in slices.items()}
     except (SafetensorError, OSError) as error:
         wrong = f"{path} is not a whole safetensors file ({error}); fetch it again"
@@ -244,7 +238,7 @@ def _check_single(path: Path, found: Entries) -> None:
     for kind in (kind for kind, is_it in kinds.items() if is_it):
         raise CheckpointError(f"{path} is {kind}; {ONLY}")
     for name, stored in _read({key: found.pop(key) for key in ("scale_factor",) if key in found}):
-        scale, usual = float(stored.float().sum()), layouts.SD_V1_LATENT_SCALE
+        scale, usual = float(stored.float().sum()), SD_V1.latent_scale
         if not abs(scale / usual - 1) < 0.04:  # float8 rounds it
             wrong = f"{name} must be {usual} but is {scale:.5g}"
             raise CheckpointError(f"{path}: {wrong}; {ONLY}")

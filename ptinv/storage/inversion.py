@@ -6,7 +6,6 @@ rest as JSON in its metadata. Nothing in it is code, and all of it is checked be
 
 import hashlib
 import json
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,7 +97,8 @@ class Inversion:
         Doubts what else its last bits depend on and is not the same any more."""
         check_same("the inversion", self.made_with, model)
         config = model.unet.config
-        latent = (config.latent_channels, *model.latent_size(self.picture.size))
+        size = model.sized(self.made_by.size).latent_size(self.picture.size)
+        latent = (config.latent_channels, *size)
         embedding = (LENGTH, config.context_channels)
         wanted = {"embeddings": embedding, "residuals": latent, "trajectory": latent}
         tensors = self.extras | {"trajectory": self.trajectory}
@@ -141,13 +141,8 @@ class Inversion:
 
 
 def is_inversion(path: str | Path) -> bool:
-    """True for a safetensors file, and so no picture, by its name or by how it begins."""
-    if Path(path).suffix.lower() == SUFFIX:
-        return True
-    with suppress(OSError), open(path, "rb") as file:
-        length, brace = int.from_bytes(file.read(8), "little"), file.read(1)
-        return brace == b"{" and length < Path(path).stat().st_size
-    return False
+    """True for the name of a safetensors file, and so of no picture."""
+    return Path(path).suffix.lower() == SUFFIX
 
 
 def pixels_of(image: Image.Image) -> Tensor:

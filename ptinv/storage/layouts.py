@@ -39,8 +39,7 @@ SD_V1_TEXT = dict(
     vocab_size=49408, hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
     num_attention_heads=12, max_position_embeddings=LENGTH, hidden_act="quick_gelu",
 )
-SD_V1_LATENT_SCALE = 0.18215
-SD_V1 = Configs(UNetConfig(), VAEConfig(), SD_V1_TEXT, SD_V1_LATENT_SCALE)
+SD_V1 = Configs(UNetConfig(), VAEConfig(), SD_V1_TEXT, latent_scale=0.18215)
 SCHEDULE = {
     "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear",
     "num_train_timesteps": TRAIN_STEPS,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .. import __version__
 from ..core.model import StableDiffusion
 from ..errors import Doubt, InputError, remark
-from ..settings import NAMES, OF_GENERATING, Settings
+from ..settings import NAMES, Settings
 from . import files
 from .pictures import checked, open_picture
 
@@ -88,11 +88,8 @@ def made_with(model: StableDiffusion) -> dict[str, Any]:
 
 def check_recorded(recorded: dict[str, Any]) -> None:
     """Raises InputError unless it is what `made_with` returns, in keys and types."""
-    if not isinstance(recorded, dict) or recorded.keys() != KINDS.keys():
-        raise InputError("what it was made with is missing")
-    for name, kind in KINDS.items():
-        if type(recorded[name]) is not kind:
-            raise InputError(f"{name} is {recorded[name]!r}")
+    if not isinstance(recorded, dict) or {n: type(v) for n, v in recorded.items()} != KINDS:
+        raise InputError("what it was made with is missing or damaged")
 
 
 def check_same(what: str, recorded: dict[str, Any], model: StableDiffusion) -> None:
@@ -127,8 +124,7 @@ class Recipe:
 
     def chunks(self) -> dict[str, str]:
         """The record as texts by name; the settings are one of them, in JSON, without the seed."""
-        names = OF_GENERATING if self.command == "generate" and not self.settings.source else NAMES
-        settings = {name: getattr(self.settings, name) for name in names if name != "seed"}
+        settings = {name: getattr(self.settings, name) for name in NAMES if name != "seed"}
         if isinstance(self.settings.mask, Image.Image):
             settings["mask"] = MASK + fingerprint(self.settings.mask)
         return {

@@ -184,7 +184,7 @@ def test_a_png_says_in_text_how_it_was_made(small_model):
     assert ptinv_("generate", prompt, *STEPS, "--seed", "6", "-o", "b.png") == 0
     said = text("b.png")
     assert (said["command"], said["prompt"], said["seed"]) == ("generate", prompt, "6")
-    assert json.loads(said["settings"]) == GENERATED
+    assert GENERATED.items() <= json.loads(said["settings"]).items()
     assert said["model_hash"] == model_hash(small_model)
 
 
@@ -259,7 +259,7 @@ WRONG = [  # whole, but for something that is not there or does not fit
     ({"model_hash": "0" * 64}, "another model"),
     ({"command": "generate"}, "use ptinv generate"),
     ({"method": "magic"}, "no method 'magic'"),
-    ({"device": "abacus"}, "must be cuda or cpu, not abacus"),
+    ({"device": "abacus"}, "no device abacus here"),
     ({"dtype": "int8"}, "dtype must be auto or one of"),
 ]
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -131,12 +132,41 @@ def test_numbers_that_are_not_finite_are_noticed_with_a_hint_at_the_precision(
     assert contents(here) == before
 
 
-def test_a_device_whose_memory_is_full_is_a_sentence(here, monkeypatch, capsys):
+FULL = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("unable to mmap 21759048 bytes from file <a>: Cannot allocate memory (12)"),
+    MemoryError(),
+]
+
+
+@pytest.mark.parametrize("error", FULL)
+def test_memory_that_is_full_is_a_sentence(here, monkeypatch, capsys, error):
     def full(args):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        raise error
 
     monkeypatch.setattr("ptinv.cli.commands.generate", full)
     assert ptinv_(*GENERATE, "-o", "out.png") == 1
     assert capsys.readouterr().err == (
-        "ptinv: the device's memory is full; use --dtype float16 or --device cpu\n"
+        "ptinv: the memory is full; use --fast, --dtype bfloat16 or --device cpu\n"
     )
+
+
+def test_memory_that_is_really_full_is_a_sentence(here, small_folder):
+    """The process may take 100 MB more than it has; the edit needs some 400."""
+    code = """
+        import resource
+        from ptinv.cli import main
+
+        edit = ["edit", "picture.png", "a car", "--quiet", "--no-mask", "--method", "pti"]
+        edit += ["-o", "out.png"]
+        assert main([*edit, "--steps", "1"]) == 0
+        taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + 10**8, -1))
+        raise SystemExit(main([*edit, "--size", "2048", "-o", "large.png"]))
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (1, ""), done.stderr
+    assert done.stderr.startswith("ptinv: the memory is full; ") and done.stderr.count("\n") == 1
+    assert not (here / "large.png").exists()

@@ -7,6 +7,7 @@ from small import OTHER_PROMPT, PROMPT
 
 import ptinv
 from ptinv.errors import InputError
+from ptinv.methods import stages
 
 STEPS = dict(steps=4)
 
@@ -153,3 +154,52 @@ def test_the_words_are_those_given_or_those_that_the_source_lacks_or_a_guess(
 ):
     ptinv.edit(small_model, picture, PROMPT, "ddim-edit", **STEPS, **options)
     assert f"the edit is about: {words}" in remarks.messages
+
+
+# The size at which a picture is edited
+
+
+def test_a_picture_is_edited_at_the_size_that_is_asked_for(small_model, picture, tmp_path):
+    result = ptinv.result(small_model, picture, PROMPT, "pti", steps=2, size=96)
+    cells = result.latent.shape[2] * result.latent.shape[3]
+    assert cells == pytest.approx((96 / small_model.pixels_per_cell) ** 2, rel=0.2)
+    assert result.picture.size == picture.size
+    result.inversion.save(tmp_path / "x.safetensors")
+    stored = ptinv.Inversion.load(tmp_path / "x.safetensors")
+    assert stored.made_by.size == (96, 96)
+    assert same(ptinv.edit(small_model, stored, PROMPT), result.picture)
+    ptinv.attention_maps(small_model, stored, PROMPT)
+    with pytest.raises(InputError, match=r"size must be \(96, 96\), the inversion's"):
+        ptinv.edit(small_model, stored, PROMPT, size=64)
+
+
+# Memory
+
+
+def test_a_tuning_that_does_not_fit_is_made_anew_in_less_memory(
+    small_model, picture, remarks, monkeypatch
+):
+    plain, tried = stages.tune, []
+
+    def full(model, *rest, **how):
+        tried.append(model.checkpointing)
+        if not model.checkpointing:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return plain(model, *rest, **how)
+
+    usual = ptinv.invert(small_model, picture, PROMPT, steps=3)
+    monkeypatch.setattr(stages, "tune", full)
+    made = ptinv.invert(small_model, picture, PROMPT, steps=3)
+    assert tried == [False, True]
+    assert torch.allclose(made.embeddings, usual.embeddings, atol=1e-3)
+    assert any("tuning anew in less of it" in message for message in remarks.messages)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("?")])
+def test_what_less_memory_does_not_mend_is_raised(small_model, picture, monkeypatch, error):
+    def broken(*rest, **how):
+        raise error
+
+    monkeypatch.setattr(stages, "tune", broken)
+    with pytest.raises(type(error)):
+        ptinv.invert(small_model, picture, PROMPT, steps=3)

@@ -41,6 +41,7 @@ CASES = {
 CHANGES = {
     "steps": 3,
     "encode_ratio": 0.5,
+    "size": 64,
     "inversion_guidance": 3.0,
     "inner_steps": 1,
     "lr": 0.05,
@@ -175,7 +176,7 @@ def test_a_key_names_what_a_user_would_give():
     for stage in (*TRAJECTORIES, *EXTRAS):
         assert set(stage.key(settings, PROMPT)) <= {*OF_AN_INVERSION, "prompt"}
     assert stages.INVERTED.key(settings, PROMPT) == dict(
-        steps=2, encode_ratio=1.0, inversion_guidance=1.0, source=SOURCE
+        steps=2, encode_ratio=1.0, size=None, inversion_guidance=1.0, source=SOURCE
     )
     assert stages.NOISE_MAPS.key(settings, PROMPT) == dict(
         inversion_guidance=1.0, source=SOURCE, negative=""

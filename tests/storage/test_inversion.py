@@ -60,8 +60,11 @@ def test_it_says_what_it_was_made_with(saved, small_model):
         "lr_decay": 0.0,
         "stop_below": 0.0,
         "guidance": 7.5,
+        "guidance_gate": [0.0, 1.0],
+        "negative": "",
         "init_embedding": "target",
         "source": None,
+        "size": None,
     }
 
 
@@ -265,12 +268,7 @@ def test_a_file_is_written_byte_for_byte_in_this_order(tmp_path):
 # What is an inversion
 
 
-def test_an_inversion_is_known_by_its_name_or_its_beginning(saved, picture, tmp_path):
+def test_an_inversion_is_known_by_its_name(saved):
     assert is_inversion(saved)
     assert is_inversion("missing.SAFETENSORS")
-    assert is_inversion(saved.rename(tmp_path / "renamed"))
-    for name in ("a.png", "a.jpg", "a.gif", "a.bmp", "a.webp", "a.tif"):
-        picture.resize((123, 123)).save(tmp_path / name)
-        assert not is_inversion(tmp_path / name)
-    assert not is_inversion(tmp_path)
     assert not is_inversion("missing.png")

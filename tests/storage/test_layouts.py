@@ -19,7 +19,6 @@ from ptinv.storage.layouts import (
     COMPUTED,
     PIPELINE,
     SCHEDULER,
-    SD_V1_LATENT_SCALE,
     SD_V1_TEXT,
     TEXT,
     UNET,
@@ -271,7 +270,7 @@ def test_a_key_that_comes_with_other_tensors_is_refused_by_their_names(
 # Written, and read again
 
 
-SD_V1 = Configs(UNetConfig(), VAEConfig(), SD_V1_TEXT, SD_V1_LATENT_SCALE)
+SD_V1 = Configs(UNetConfig(), VAEConfig(), SD_V1_TEXT, latent_scale=0.18215)
 
 
 @pytest.mark.parametrize("configs", [read_configs(EMBEDDED), SD_V1], ids=["tiny", "sd-v1"])

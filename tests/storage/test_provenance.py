@@ -246,7 +246,7 @@ def test_a_record_s_keys_are_these(recipe, small_model):
 
 def test_a_generated_picture_s_record_has_the_settings_that_it_was_made_by(recipe):
     made = replace(recipe, command="generate", method="generate", settings=Settings(steps=3))
-    assert json.loads(made.chunks()["settings"]) == GENERATED
+    assert GENERATED.items() <= json.loads(made.chunks()["settings"]).items()
     made = replace(made, settings=Settings(steps=3, source="a boat"))
     assert json.loads(made.chunks()["settings"])["cross_replace"] == 0.8
 

@@ -13,7 +13,7 @@ from ptinv.core.unet import UNet, UNetConfig
 from ptinv.core.vae import VAE, VAEConfig
 from ptinv.errors import CheckpointError
 from ptinv.storage.checkpoint import load
-from ptinv.storage.layouts import SD_V1_LATENT_SCALE, rename
+from ptinv.storage.layouts import SD_V1, rename
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def original(small_folder, small_model, tmp_path, monkeypatch):
     unet = UNetConfig(channels=(8, 16, 32, 32), heads=2, groups=4, context_channels=8)
     vae = VAEConfig(channels=(4, 8, 16, 16), groups=2)
     text_encoder = small_model.text_encoder
-    configs = Configs(unet, vae, text_encoder.config, SD_V1_LATENT_SCALE)
+    configs = Configs(unet, vae, text_encoder.config, SD_V1.latent_scale)
     ours = torch.nn.ModuleDict(dict(unet=UNet(unet), vae=VAE(vae), text_encoder=text_encoder))
     ours = ours.state_dict()
     tensors = {}
