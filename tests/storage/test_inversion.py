@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from small import PROMPT
 
 import ptinv
+from ptinv.core import ddim
 from ptinv.errors import InputError
 from ptinv.settings import Settings, of_an_inversion
 from ptinv.storage.inversion import Inversion, is_inversion
@@ -129,7 +130,7 @@ def test_a_setting_that_lacks_is_refused(inversion, tmp_path, name):
 )
 def test_what_it_was_made_with_has_its_types(inversion, tmp_path, name, value):
     replace(inversion, made_with=inversion.made_with | {name: value}).save(tmp_path / "x")
-    refused(tmp_path / "x", name)
+    refused(tmp_path / "x", "what it was made with is missing or damaged")
     lacking = {key: value for key, value in inversion.made_with.items() if key != name}
     replace(inversion, made_with=lacking).save(tmp_path / "x")
     refused(tmp_path / "x", "what it was made with is missing")
@@ -263,6 +264,16 @@ def test_a_file_is_written_byte_for_byte_in_this_order(tmp_path):
     assert opened.made_by == Settings(steps=2, encode_ratio=1.0)
     opened.save(tmp_path / "b")
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_an_inversion_of_stable_diffusion_s_size_takes_less_than_15_megabytes(tmp_path):
+    kept = ptinv.METHODS["pti"].settings()
+    steps = len(ddim.schedule(kept.steps, kept.encode_ratio))
+    trajectory = torch.zeros(steps + 1, 1, 4, 64, 64)
+    extras = {"embeddings": torch.zeros(steps, 1, 77, 768), "losses": torch.zeros(steps, 1)}
+    pixels = torch.zeros(3, 512, 512, dtype=torch.uint8)
+    Inversion(pixels, trajectory, of_an_inversion(kept), extras).save(tmp_path / "x")
+    assert (tmp_path / "x").stat().st_size < 15e6
 
 
 # What is an inversion

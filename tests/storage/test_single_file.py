@@ -34,7 +34,7 @@ def original(small_folder, small_model, tmp_path, monkeypatch):
             tensor = ours[rename(key)]
             tensors[key] = tensor.reshape(*tensor.shape, *shape[tensor.ndim :])  # 1×1 convolutions
     shutil.copytree(small_folder / "tokenizer", tmp_path / "tokenizer")
-    monkeypatch.setattr("ptinv.storage.layouts.SD_V1", configs)
+    monkeypatch.setattr("ptinv.storage.checkpoint.SD_V1", configs)
     return tensors, ours
 
 
