@@ -34,8 +34,8 @@ from .options import flag
 def edit(args: Namespace) -> None:
     output = _output(args, args.output)
     shown = args.show_mask and _output(args, args.show_mask, output)
-    request = api.request_edit(args.picture, args.prompt, args.method, **_settings(args))
-    result = _make(args, request, _load(args), output)
+    request = api.request_edit(args.picture, args.prompt, args.method, **settings(args))
+    result = _make(args, request, load(args), output)
     if shown:
         mask = torch.ones(1, 1, 1, 1) if result.mask is None else result.mask
         pictures.save_picture(over(request.image, mask), shown)
@@ -46,16 +46,16 @@ def invert(args: Namespace) -> None:
     if args.prompt is not None:
         check_prompt(args.prompt, "what the picture should become, or leave it out")
     method = "pti" if args.method is None else args.method
-    request = api.request_inversion(args.picture, args.prompt, method, **_settings(args))
-    edit, inversion = api.begin(_load(args), request, _progress(args))
+    request = api.request_inversion(args.picture, args.prompt, method, **settings(args))
+    edit, inversion = api.begin(load(args), request, _progress(args))
     inversion.save(output)
     _say_cost(args, edit.model, edit.rows)
 
 
 def reconstruct(args: Namespace) -> None:
     output = _output(args, args.output)
-    request = api.request_reconstruction(args.picture, args.prompt, args.method, **_settings(args))
-    _make(args, request, _load(args), output)
+    request = api.request_reconstruction(args.picture, args.prompt, args.method, **settings(args))
+    _make(args, request, load(args), output)
 
 
 def again(args: Namespace) -> None:
@@ -80,7 +80,7 @@ def again(args: Namespace) -> None:
         del given["eta"]  # it is always 0
     verb = api.request_edit if recipe.command == "edit" else api.request_reconstruction
     request = verb(args.picture, recipe.prompt, recipe.method, **given)
-    model = _load(args, recipe.made_with["device"], recipe.made_with["dtype"])
+    model = load(args, recipe.made_with["device"], recipe.made_with["dtype"])
     check_same(str(edited), recipe.made_with, model)
     if api.input_hash(request) != recipe.picture_hash:
         remark(f"{args.picture} is not what {edited} was made of: making the same of it", Doubt)
@@ -93,10 +93,10 @@ def generate(args: Namespace) -> None:
     output = _output(args, args.output)
     shown = args.show_source and _output(args, args.show_source, output)
     check_prompt(args.prompt, "what the picture should show")
-    request = api.request_generation(args.prompt, **_settings(args))
+    request = api.request_generation(args.prompt, **settings(args))
     if shown and not request.settings.source:
         raise InputError("there is no source's picture to show; give its prompt with --source")
-    model, rows = counted(_load(args))
+    model, rows = counted(load(args))
     latents = api.run_generation(model, request, _progress(args))  # the source's before the edit's
     record = None if args.no_record else api.record_of(model, request, rows)
     pictures.save_picture(model.decode(latents[-1:]), output, record)
@@ -148,13 +148,13 @@ def _output(args: Namespace, path: str | Path, other: Path | None = None) -> Pat
     return files.check_output(path, pictures.FORMATS, filter(None, inputs))
 
 
-def _settings(args: Namespace) -> dict[str, Any]:
+def settings(args: Namespace) -> dict[str, Any]:
     """The settings that were given, as Python takes them."""
     given = {name: getattr(args, name) for name in NAMES if name in args}
     return given | {n: dict(given[n]) for n in ("reweight", "cross_replace") if n in given}
 
 
-def _load(args: Namespace, device: str | None = None, dtype: str | None = None) -> StableDiffusion:
+def load(args: Namespace, device: str | None = None, dtype: str | None = None) -> StableDiffusion:
     """Loads the model given here or in the environment; `device` and `dtype` if none were given."""
     if args.model == "":
         raise InputError("--model is empty; name a checkpoint, or leave it out for the tiny model")

@@ -26,6 +26,11 @@ ROWS = [
     f"edit-friendly:steps=3,{TOLD}",
     f"npi:steps=3,{TOLD}",
     f"direct:steps=3,{TOLD}",
+    "auto:steps=3",
+    "auto:steps=3,eta=0.5",
+    f"fast:steps=3,{TOLD}",
+    "npi:steps=3",
+    "direct:steps=3",
 ]
 
 
@@ -61,8 +66,8 @@ def test_edits_are_what_ptinv_makes_although_inversions_are_shared(small_model, 
             (edit, row, edits.make_edit(small_model, edit, parse(row), starts)) for row in ROWS
         ]
     # of each picture: without a text, and with its own for ddim-edit, and for npi and direct; for
-    # the target and for the source
-    assert counted == {"ddim_inversion": 6, "tune": 4}
+    # auto and fast, and with the text that is read for npi and direct; tuned for two texts
+    assert counted == {"ddim_inversion": 10, "tune": 4}
     for edit, row, found in made:
         variant = parse(row)
         given = variant.given(edit.caption, edit.mask)

@@ -19,6 +19,8 @@ from world import scenes
 from world.edits import Edit
 
 import ptinv
+from ptinv.methods.request import request_edit
+from ptinv.methods.run import understood
 from ptinv.settings import AUTO
 from ptinv.storage.pictures import save_picture
 
@@ -175,12 +177,7 @@ def result_of(
 ) -> tuple[ptinv.Result, Cost]:
     """An edit by a method's name, from whichever of the picture's starts fits."""
     method = ptinv.METHODS[name]
-    settings = method.settings(**given)
-    if method.strengths or settings.source == AUTO:  # its inversion depends on what it reads
-        meter = Meter(model)
-        result = ptinv.result(meter.model, picture, prompt, name, **given)
-        _ = result.decoded
-        return result, meter.so_far()
+    given, settings, reading = _understood(model, picture, prompt, name, given, starts)
     # all, lest a start's own fill what is not given
     options = {n: v for n, v in vars(settings).items() if n not in ("mask", "mask_from")} | given
     inverted = _shared_by(method.trajectory, settings, prompt)
@@ -188,15 +185,49 @@ def result_of(
     if inverted not in starts:
         bare = replace(method, extra=None)  # with the extra it might serve fewer
         meter = Meter(model)
-        inversion = ptinv.invert(meter.model, picture, prompt, bare, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ptinv.Remark)  # the edit itself makes the same ones
+            inversion = ptinv.invert(meter.model, picture, prompt, bare, **options)
         starts[inverted] = Start(inversion, meter.so_far())
     start = starts.get(whole, starts[inverted])
     meter = Meter(model)
     result = ptinv.result(meter.model, start.inversion, prompt, name, meter.progress, **options)
     _ = result.decoded  # kept with it, and part of what it costs
-    cost = start.cost.plus(meter.so_far())
+    cost = reading.plus(start.cost).plus(meter.so_far())
     starts.setdefault(whole, Start(result.inversion, start.cost.plus(meter.beforehand)))
     return result, cost
+
+
+def _understood(
+    model: ptinv.StableDiffusion,
+    picture: Image.Image,
+    prompt: str,
+    name: str,
+    given: dict[str, Any],
+    starts: dict[Hashable, Any],
+) -> tuple[dict[str, Any], ptinv.Settings, Cost]:
+    """The options, all settings, and the cost of reading the picture, which is done once: what it
+    shows then is among the options."""
+    method = ptinv.METHODS[name]
+    settings, cost = method.settings(**given), Cost()
+    if settings.source != AUTO and not method.strengths:
+        return given, settings, cost
+    # methods with strengths read less thoroughly
+    key = "reading", bool(method.strengths), prompt, settings.among, settings.seed
+    if settings.source == AUTO and key in starts:
+        source, cost = starts[key]
+        given = given | {"source": source}
+    with warnings.catch_warnings():
+        if method.strengths:  # else the reading is remarked on here alone
+            warnings.simplefilter("ignore", ptinv.Remark)
+        request = request_edit(picture, prompt, name, **given)
+        meter = Meter(model)
+        found = understood(meter.model, request, meter.model.encode(picture))
+    if request.settings.source == AUTO:
+        cost, given = meter.so_far(), given | {"source": found.source}
+        if found.source:  # a text of new words alone leaves none, and is read anew
+            starts[key] = found.source, cost
+    return given | ({"mask": None} if found.mask is None else {}), found, cost
 
 
 def _shared_by(stage: ptinv.Stage | None, settings: ptinv.Settings, prompt: str) -> Hashable:

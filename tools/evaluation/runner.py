@@ -48,17 +48,18 @@ def run(
     folder: Path,
     kept: Callable[[dict[str, Any]], bool] = lambda result: True,
     alone: bool = False,
+    quiet: bool = False,
 ) -> None:
     """Makes this process's share of the items that the folder lacks. What fails with a sentence is
     written as an error, which the next run tries again. kept: whether what a result tells of is
-    still there. alone: makes all of them, whatever other processes do. Raises OSError where it
-    cannot write."""
+    still there. alone: makes all of them, whatever other processes do. quiet: without a bar. Raises
+    OSError where it cannot write."""
     rank, world = rank_and_world()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"items-{rank}.jsonl"
     done = {key for key, result in results(folder).items() if kept(result)}
     share = groups if alone else groups[rank::world]
-    with tqdm(total=sum(len(group.items) for group in share), disable=rank > 0) as bar:
+    with tqdm(total=sum(len(group.items) for group in share), disable=quiet or rank > 0) as bar:
         for group in share:
             make: Make | None = None
             for i, settings in enumerate(group.items):

@@ -59,7 +59,7 @@ def draw_sheet(rows: Sequence[Row], footer: str = "") -> Image.Image:
         y += part.height + GAP
         if y > TALL:
             raise InputError(f"the sheet is more than {TALL} pixels tall; ask for fewer pictures")
-    below = _write("", footer, width)
+    below = write("", footer, width)
     sheet = Image.new("RGB", (width + 2 * MARGIN, y + below.height - GAP + MARGIN), "white")
     for top, part in [*parts, (y, below)]:
         sheet.paste(part, (MARGIN, top))
@@ -68,8 +68,8 @@ def draw_sheet(rows: Sequence[Row], footer: str = "") -> Image.Image:
 
 def _draw_row(row: Row, left: int, across: int, columns: int) -> Image.Image:
     """Draws a row whose first tile is at `left` and each next one so far `across`."""
-    name = _write(row.name, row.remark, NAMES)
-    labels = [_write(tile.label, tile.remark, across - GAP, tile.stressed) for tile in row.tiles]
+    name = write(row.name, row.remark, NAMES)
+    labels = [write(tile.label, tile.remark, across - GAP, tile.stressed) for tile in row.tiles]
     over = max((label.height for label in labels), default=0)
     down = over + max((tile.picture.height for tile in row.tiles), default=0) + GAP
     height = max(over + name.height, ceil(len(row.tiles) / columns) * down - GAP)
@@ -82,7 +82,7 @@ def _draw_row(row: Row, left: int, across: int, columns: int) -> Image.Image:
     return drawn
 
 
-def _write(label: str, remark: str, width: int, stressed: Collection[str] = ()) -> Image.Image:
+def write(label: str, remark: str, width: int, stressed: Collection[str] = ()) -> Image.Image:
     """Writes a label, then a remark, on as many lines as needed; cuts a word wider than a line."""
     placed, x, y = [], 0.0, 0
     for text, colour in ((label, BLACK), (remark, GREY)):

@@ -1,0 +1,307 @@
+"""Cells of a sheet: edits of one picture under one prompt, for programs that lay them side by side.
+
+Whatever the edits can share is made once: what the picture is taken to show, its inversion, its
+tuning. An edit that cannot be made becomes a cell that says why. Finished cells lie in a folder,
+each with its own record, from which a run that was stopped goes on.
+"""
+
+import argparse
+import json
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image, ImageDraw
+from PIL.ImageOps import contain
+from tqdm import tqdm
+from world.sheets import GAP, GREY, MARGIN, NAMES, NARROW, WIDE, Row, draw_sheet, write
+
+import ptinv
+from ptinv.cli.commands import load
+from ptinv.cli.options import ABOUT, MODEL, NO_RECORD, Option, Options, Parser, group
+from ptinv.methods.masks import painted
+from ptinv.methods.request import request_edit
+from ptinv.methods.table import find
+from ptinv.settings import ATTENTION, EDIT, INVERSION, check_prompt
+from ptinv.storage.files import check_output
+from ptinv.storage.inversion import is_inversion
+from ptinv.storage.pictures import FORMATS, open_picture, save_picture
+from ptinv.storage.provenance import fingerprint
+
+from . import runner
+from .edits import result_of
+from .meter import Cost
+
+LARGEST, USUAL = 512, 256  # pixels along a shown picture's longer side: at most, and if it can be
+PAPER, PAD = (246, 246, 246), 10  # of a cell that says why it is empty
+FULL = "the device's memory is full; use --dtype float16 or --device cpu"
+
+
+class Cell(NamedTuple):
+    """One edit."""
+
+    name: str  # unlike any other cell's
+    method: str
+    options: dict[str, Any]  # those that the method uses; a mask by its file's name
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of a cell."""
+
+    cell: Cell
+    shown: Image.Image | None = None  # as large as it is drawn; None where it could not be made
+    record: dict[str, str] | None = None  # as its own PNG carries it
+    cost: Cost = Cost()  # on its own, with whatever others shared
+    error: str = ""
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """All that is known of it, for JSON."""
+        about = {"name": self.cell.name, "method": self.cell.method}
+        if self.error:
+            return about | {"options": self.cell.options, "error": self.error}
+        record = {n: json.loads(v) if n == "settings" else v for n, v in self.record.items()}
+        return about | record | self.cost._asdict()
+
+
+def parser(about: str, output: str) -> Parser:
+    """A command line for a picture and a prompt; `add` gives it options."""
+    top = Parser(description=about)
+    top.add_argument("picture", metavar="PICTURE")
+    top.add_argument("prompt", metavar="PROMPT", help="what it should become")
+    top.add_argument("-o", "--output", type=Path, metavar=output, required=True)
+    cells = "keep the single pictures there; an interrupted run goes on from them"
+    top.add_argument("--cells", type=Path, metavar="DIR", help=cells)
+    add(top, [NO_RECORD, *MODEL[:-1], QUIET])
+    return top
+
+
+QUIET = "--quiet", dict(action="store_true", help="say only what is wrong")
+# of an edit, but for what needs a stored inversion
+SETTINGS = [
+    option
+    for name in (INVERSION, ATTENTION, EDIT)
+    for option in group(name)
+    if option[0] != "--reuse-tuning"
+]
+
+
+def add(top: argparse.ArgumentParser, options: Options) -> None:
+    """Gives a parser some of the command line's options; those in a list exclude each other."""
+    for option in options:
+        parent = top.add_mutually_exclusive_group() if isinstance(option, list) else top
+        for names, how in option if isinstance(option, list) else [option]:
+            parent.add_argument(*names.split(), **how)
+
+
+def each(options: Options, change: Callable[[Option], Option]) -> Options:
+    """The options, each changed."""
+    return [[*map(change, one)] if isinstance(one, list) else change(one) for one in options]
+
+
+def answer(program: str, run: Callable[..., int], top: Parser, argv: list[str] | None) -> int:
+    """Runs a program, and says in a line whatever ends it; remarks are said once each."""
+    said = set()
+
+    def say(message: object, *_: Any) -> None:
+        line = " ".join(str(message).split())
+        if line not in said:
+            tqdm.write(f"{program}: {line}", file=sys.stderr)  # above a bar
+        said.add(line)
+
+    try:
+        args = top.parse_args(argv)
+    except SystemExit as end:  # it has said why
+        return end.code
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore" if args.quiet else "always", ptinv.Remark)
+            warnings.simplefilter("always", ptinv.Doubt)
+            warnings.showwarning = say
+            return run(args)
+    except KeyboardInterrupt:
+        kept = f"what is finished is kept in {args.cells}" if args.cells else "nothing is kept"
+        say(f"interrupted; {kept}")
+        return 130
+    except (ptinv.InputError, OSError, FloatingPointError) as error:
+        say(error)
+        return 2
+
+
+def check_inputs(args: argparse.Namespace, pages: Iterable[Path]) -> Image.Image:
+    """The picture, if it, the prompt and the outputs can be used. Raises InputError."""
+    for path in pages:
+        check_output(path, FORMATS, [args.picture])
+    check_prompt(args.prompt, "what the picture should become")
+    if is_inversion(args.picture):
+        raise ptinv.InputError(f"{args.picture}: name the picture itself; it is inverted here")
+    return open_picture(args.picture)
+
+
+def cell(name: str, method: str, options: dict[str, Any]) -> Cell:
+    """A cell with those of the options that its method uses. Raises InputError for a method that
+    there isn't, and for a value that no method can use."""
+    ignored = find(method).ignored
+    for setting, value in options.items():
+        if setting != "mask" and value is not None:
+            ABOUT[setting]["check"](setting, value)
+    return Cell(name, method, {n: v for n, v in options.items() if n not in ignored})
+
+
+def check_used(cells: Iterable[Cell], options: Iterable[str]) -> None:
+    """Raises InputError for an option that no cell has kept."""
+    used = {name for one in cells for name in one.options}
+    if idle := [name for name in options if name not in used]:
+        methods = ", ".join(dict.fromkeys(one.method for one in cells))
+        raise ptinv.InputError(f"{', '.join(idle)} would change nothing by {methods}; leave it out")
+
+
+def make(
+    args: argparse.Namespace, picture: Image.Image, cells: Sequence[Cell], side: int
+) -> list[Made]:
+    """Makes the cells that the folder lacks, and draws each at most so large. Raises InputError
+    where none can be made."""
+    masks = {path: open_picture(path, painted) for one in cells
+             if (path := one.options.get("mask"))}  # fmt: skip
+    errors = {one.name: refusal(picture, args.prompt, one, masks) for one in cells}
+    check_any(errors)
+    model = load(args)
+    about = {
+        "model": model.digests[0],
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "picture": fingerprint(picture),
+        "prompt": args.prompt,
+        "record": not args.no_record,
+    }
+    prints = {path: fingerprint(mask) for path, mask in masks.items()}
+    items = {
+        one.name: about | {"method": one.method} | stand_in(one.options, prints)
+        for one in cells
+        if not errors[one.name]
+    }
+    # cells that come to the same are one
+    unlike = {runner.key_of(items[one.name]): one for one in reversed(cells) if one.name in items}
+    wanted = [unlike[key] for key in reversed(unlike)]
+    with nullcontext(args.cells) if args.cells else TemporaryDirectory() as name:
+        folder = Path(name)
+        keys = [runner.key_of(items[one.name]) for one in wanted]
+        job = partial(begin, args, model, picture, wanted, masks, folder, keys)
+        jobs = runner.Group([items[one.name] for one in wanted], job)
+        runner.run([jobs], folder, kept=partial(is_kept, folder), quiet=args.quiet)
+        results = runner.results(folder)
+        for one in cells:
+            if one.name in items:
+                errors[one.name] = results[runner.key_of(items[one.name])].get("error", "")
+        check_any(errors)
+        return [
+            Made(one, error=error)
+            if (error := errors[one.name])
+            else drawn(one, results[runner.key_of(items[one.name])], folder, side)
+            for one in cells
+        ]
+
+
+def refusal(picture: Image.Image, prompt: str, one: Cell, masks: dict[str, Image.Image]) -> str:
+    """Why a cell cannot be made, as far as that is known without a model."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ptinv.Remark)  # they come when it is made
+        try:
+            request_edit(picture, prompt, one.method, **stand_in(one.options, masks))
+        except ptinv.InputError as error:
+            return str(error)
+    return ""
+
+
+def stand_in(options: dict[str, Any], masks: dict[str, Any]) -> dict[str, Any]:
+    """The options, with something in the place of a mask's name."""
+    mask = options.get("mask")
+    return options | ({"mask": masks[mask]} if mask else {})
+
+
+def check_any(errors: dict[str, str]) -> None:
+    """Raises InputError if every cell has failed, with the reasons."""
+    if errors and all(errors.values()):
+        reasons = dict.fromkeys(errors.values())
+        by_name = (f"{name}: {error}" for name, error in errors.items())
+        raise ptinv.InputError(next(iter(reasons)) if len(reasons) == 1 else "; ".join(by_name))
+
+
+def begin(
+    args: argparse.Namespace,
+    model: ptinv.StableDiffusion,
+    picture: Image.Image,
+    cells: Sequence[Cell],
+    masks: dict[str, Image.Image],
+    folder: Path,
+    keys: Sequence[str],
+) -> runner.Make:
+    """Makes cells; what they can share is kept until the last of them."""
+    starts = {}
+
+    def make_one(i: int) -> dict[str, Any]:
+        one = cells[i]
+        given = stand_in(one.options, masks)
+        try:
+            result, cost = result_of(model, picture, args.prompt, one.method, given, starts)
+        except (ptinv.InputError, FloatingPointError) as error:
+            return {"error": str(error)}
+        except torch.OutOfMemoryError:
+            return {"error": FULL}
+        name = re.sub(r"[^\w.=+-]+", "-", one.name)[:80]
+        path = folder / f"{name}-{keys[i][:6]}.png"
+        result.save(path, record=not args.no_record)
+        return {"output": path.name, **cost._asdict()}
+
+    return make_one
+
+
+def is_kept(folder: Path, result: dict[str, Any]) -> bool:
+    """True if a result's picture is still there; what failed is tried again."""
+    return "output" in result and (folder / result["output"]).is_file()
+
+
+def drawn(one: Cell, result: dict[str, Any], folder: Path, side: int) -> Made:
+    """A finished cell, from its file."""
+
+    def read(image: Image.Image) -> tuple[Image.Image, dict[str, str]]:
+        return contain(image.convert("RGB"), (side, side)), dict(image.text)
+
+    shown, record = open_picture(folder / result["output"], read)
+    return Made(one, shown, record, Cost(*(result[name] for name in Cost._fields)))
+
+
+def side_of(picture: Image.Image, columns: int, named: bool) -> int:
+    """How large to draw pictures in so many columns, beside a column of names or without one."""
+    room = WIDE - 2 * MARGIN + GAP - (NAMES + GAP if named else 0)
+    fits = room // columns - GAP
+    return max(NARROW, min(fits, LARGEST, max(USUAL, *picture.size)))
+
+
+def why(error: str, size: tuple[int, int]) -> Image.Image:
+    """An empty cell that says why it is empty, as large as a picture, or taller for the words."""
+    text = write("", f"not made: {error}", max(NARROW, size[0]) - 2 * PAD)
+    blank = Image.new("RGB", (max(NARROW, size[0]), max(size[1], text.height + 2 * PAD)), "white")
+    blank.paste(text, (PAD, PAD))
+    ImageDraw.Draw(blank).rectangle((0, 0, blank.width - 1, blank.height - 1), outline=GREY)
+    return blank
+
+
+def page(
+    program: str, path: Path, rows: Sequence[Row], footer: str, made: Iterable[Made], bare: bool
+) -> None:
+    """Writes a sheet over a line of text. A PNG carries the settings of all its cells, unless it is
+    to be bare."""
+    cells = json.dumps([one.about for one in made], ensure_ascii=False)
+    record = (
+        None if bare else {"Software": f"{program} of ptinv {ptinv.__version__}", "cells": cells}
+    )
+    save_picture(draw_sheet(rows, footer), path, record)
