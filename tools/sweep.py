@@ -143,7 +143,9 @@ def spelt(value: Any) -> str:
     """A value as it is written on the command line."""
     if isinstance(value, tuple):
         return ":".join(f"{end:g}" for end in value)
-    return f"{value:g}" if isinstance(value, float) else "none" if value is None else str(value)
+    if isinstance(value, float) and float(f"{value:g}") == value:
+        return f"{value:g}"
+    return "none" if value is None else str(value)
 
 
 def several(option: Option) -> Option:

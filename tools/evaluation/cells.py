@@ -183,31 +183,36 @@ def make(
         "record": not args.no_record,
     }
     prints = {path: fingerprint(mask) for path, mask in masks.items()}
-    items = {
-        one.name: about | {"method": one.method} | stand_in(one.options, prints)
-        for one in cells
-        if not errors[one.name]
-    }
-    # cells that come to the same are one
-    unlike = {runner.key_of(items[one.name]): one for one in reversed(cells) if one.name in items}
-    wanted = [unlike[key] for key in reversed(unlike)]
+    wanted: dict[str, tuple[Cell, dict[str, Any]]] = {}  # by key: cells that come to the same
+    keys: dict[str, str] = {}
+    for one in (one for one in cells if not errors[one.name]):
+        item = about | {"method": one.method} | stand_in(one.options, prints)
+        keys[one.name] = runner.key_of(item)
+        wanted.setdefault(keys[one.name], (one, item))
     with nullcontext(args.cells) if args.cells else TemporaryDirectory() as name:
         folder = Path(name)
-        keys = [runner.key_of(items[one.name]) for one in wanted]
-        job = partial(begin, args, model, picture, wanted, masks, folder, keys)
-        jobs = runner.Group([items[one.name] for one in wanted], job)
-        runner.run([jobs], folder, kept=partial(is_kept, folder), quiet=args.quiet)
+        files = {
+            key: folder / f"{file_name(one)}-{key[:6]}.png" for key, (one, _) in wanted.items()
+        }
+        some = [one for one, _ in wanted.values()]
+        job = partial(begin, args, model, picture, some, masks, list(files.values()))
+        jobs = runner.Group([item for _, item in wanted.values()], job)
+        runner.run([jobs], folder, partial(is_kept, folder), alone=True, quiet=args.quiet)
         results = runner.results(folder)
-        for one in cells:
-            if one.name in items:
-                errors[one.name] = results[runner.key_of(items[one.name])].get("error", "")
+        made = {name: results[key] for name, key in keys.items()}
+        errors |= {name: result.get("error", "") for name, result in made.items()}
         check_any(errors)
         return [
             Made(one, error=error)
             if (error := errors[one.name])
-            else drawn(one, results[runner.key_of(items[one.name])], folder, side)
+            else drawn(one, made[one.name], folder, side)
             for one in cells
         ]
+
+
+def file_name(one: Cell) -> str:
+    """A cell's name as far as any file system takes it."""
+    return re.sub(r"[^\w.=+-]+", "-", one.name)[:80]
 
 
 def refusal(picture: Image.Image, prompt: str, one: Cell, masks: dict[str, Image.Image]) -> str:
@@ -241,10 +246,9 @@ def begin(
     picture: Image.Image,
     cells: Sequence[Cell],
     masks: dict[str, Image.Image],
-    folder: Path,
-    keys: Sequence[str],
+    files: Sequence[Path],
 ) -> runner.Make:
-    """Makes cells; what they can share is kept until the last of them."""
+    """Makes cells, each into its file; what they can share is kept until the last of them."""
     starts = {}
 
     def make_one(i: int) -> dict[str, Any]:
@@ -256,10 +260,8 @@ def begin(
             return {"error": str(error)}
         except torch.OutOfMemoryError:
             return {"error": FULL}
-        name = re.sub(r"[^\w.=+-]+", "-", one.name)[:80]
-        path = folder / f"{name}-{keys[i][:6]}.png"
-        result.save(path, record=not args.no_record)
-        return {"output": path.name, **cost._asdict()}
+        result.save(files[i], record=not args.no_record)
+        return {"output": files[i].name, **cost._asdict()}
 
     return make_one
 

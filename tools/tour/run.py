@@ -1,0 +1,40 @@
+"""Runs the tour's notebooks, and writes each with its outputs beside its text.
+
+    python tools/tour/run.py [1_up_and_down.py …]
+
+The text, NAME.py, is what is edited; NAME.ipynb is made of it, to be read on the web. Needs the
+extra `tour`.
+"""
+
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def executed(text: Path) -> nbformat.NotebookNode:
+    """A notebook with its outputs, and nothing in it that another run has otherwise but numbers."""
+    notebook = jupytext.read(text)
+    where = {"metadata": {"path": str(text.parent)}}
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources=where).execute()
+    for i, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{i}"
+        cell.metadata.pop("execution", None)  # when it ran
+        if "outputs" in cell:  # libraries' warnings name this machine's folders
+            cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+    notebook.metadata = {"kernelspec": notebook.metadata["kernelspec"]}
+    return notebook
+
+
+def main(names: list[str]) -> None:
+    for text in [FOLDER / name for name in names] or sorted(FOLDER.glob("[0-9]_*.py")):
+        nbformat.write(executed(text), text.with_suffix(".ipynb"))
+        print(text.with_suffix(".ipynb"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
