@@ -22,7 +22,7 @@ import torch
 from PIL import Image, ImageDraw
 from PIL.ImageOps import contain
 from tqdm import tqdm
-from world.sheets import GAP, GREY, MARGIN, NAMES, NARROW, WIDE, Row, draw_sheet, write
+from world.sheets import GAP, MARGIN, NAMES, NARROW, WIDE, Row, draw_sheet, write
 
 import ptinv
 from ptinv.cli.commands import load
@@ -41,7 +41,7 @@ from .edits import result_of
 from .meter import Cost
 
 LARGEST, USUAL = 512, 256  # pixels along a shown picture's longer side: at most, and if it can be
-PAPER, PAD = (246, 246, 246), 10  # of a cell that says why it is empty
+EDGE, PAD = (205, 205, 205), 10  # of a cell that says why it is empty
 FULL = "the device's memory is full; use --dtype float16 or --device cpu"
 
 
@@ -293,7 +293,7 @@ def why(error: str, size: tuple[int, int]) -> Image.Image:
     text = write("", f"not made: {error}", max(NARROW, size[0]) - 2 * PAD)
     blank = Image.new("RGB", (max(NARROW, size[0]), max(size[1], text.height + 2 * PAD)), "white")
     blank.paste(text, (PAD, PAD))
-    ImageDraw.Draw(blank).rectangle((0, 0, blank.width - 1, blank.height - 1), outline=GREY)
+    ImageDraw.Draw(blank).rectangle((0, 0, blank.width - 1, blank.height - 1), outline=EDGE)
     return blank
 
 

@@ -80,7 +80,7 @@ row({"by attention": masked(picture, last.mask), "by difference": masked(picture
 # %% [markdown]
 # ## Joined
 # Masks join with `+` (either), `*` (both) and `~` (not), and any mask goes with any method. The
-# sky should not change, so that is where to measure. The best that can be is what the VAE leaves.
+# sky should not change, so that is where to measure. The VAE alone sets about the ceiling.
 
 # %%
 masks = {
