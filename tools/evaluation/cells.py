@@ -42,7 +42,7 @@ from .meter import Cost
 
 LARGEST, USUAL = 512, 256  # pixels along a shown picture's longer side: at most, and if it can be
 EDGE, PAD = (205, 205, 205), 10  # of a cell that says why it is empty
-FULL = "the device's memory is full; use --dtype float16 or --device cpu"
+FULL = "the memory is full; use --fast, --dtype bfloat16 or --device cpu"
 
 
 class Cell(NamedTuple):
