@@ -8,8 +8,10 @@
 A job is a picture's path, a prompt and, if wanted, a method, a name for the output and any option
 of `ptinv edit` by its name in Python. Each edit is written whole to DIR/NAME.png with its record;
 the name is the line's number by default. What is there already is skipped, so a stopped run goes on
-where it was; a bad job is reported, and the rest is done. `torchrun --nproc-per-node N
-tools/batch.py …` shares the pictures out. Ends with 0 if all jobs are done, 2 if any is not.
+where it was; a bad job is reported, and the rest is done. `--batch N` has N pictures on their way
+at once, whose calls of the UNet are made as one: faster on a GPU, in more memory, and within 0.1 dB
+of what each is alone. `torchrun --nproc-per-node N tools/batch.py …` shares the pictures out. Ends
+with 0 if all jobs are done, 2 if any is not.
 """
 
 import argparse
@@ -22,9 +24,11 @@ from typing import Any, NamedTuple
 
 from evaluation import runner
 from evaluation.edits import result_of
+from evaluation.together import together
 
 import ptinv
 from ptinv.methods.masks import painted
+from ptinv.settings import check
 from ptinv.storage.pictures import open_picture
 
 OWN = ("picture", "prompt", "name", "method")  # what a job says besides options
@@ -69,16 +73,63 @@ def job_of(said: Any, number: str, taken: set[str]) -> Job:
     return job
 
 
-def groups_of(jobs: list[Job], model: ptinv.StableDiffusion, folder: Path) -> list[runner.Group]:
-    """A group a picture, in the order of the jobs."""
+def groups_of(
+    jobs: list[Job], model: ptinv.StableDiffusion, folder: Path, at_once: int
+) -> list[runner.Group]:
+    """A group of so many pictures, in the order of the jobs."""
     by_picture: dict[str, list[Job]] = {}
     for job in jobs:
         by_picture.setdefault(job.picture, []).append(job)
+    each, groups = list(by_picture.values()), []
     about = {"model": model.digests[0], "dtype": str(model.dtype).removeprefix("torch.")}
-    return [
-        runner.Group([job._asdict() | about for job in some], partial(begin, some, model, folder))
-        for some in by_picture.values()
-    ]
+    for i in range(0, len(each), at_once):
+        some = each[i : i + at_once]
+        items = [[job._asdict() | about for job in jobs] for jobs in some]
+        job = partial(begin, some[0], model, folder)
+        if at_once > 1:
+            job = partial(begin_together, some, items, model, folder)
+        groups.append(runner.Group(sum(items, []), job))
+    return groups
+
+
+def is_kept(folder: Path, result: dict[str, Any]) -> bool:
+    """True if a result's picture is still there."""
+    return (folder / result["output"]).is_file()
+
+
+def begin_together(
+    pictures: list[list[Job]],
+    items: list[list[dict[str, Any]]],
+    model: ptinv.StableDiffusion,
+    folder: Path,
+) -> runner.Make:
+    """Makes what is missing of several pictures' edits, a thread a picture."""
+    results = runner.results(folder)
+
+    def all_of(k: int, model: ptinv.StableDiffusion) -> list[dict[str, Any] | Exception | None]:
+        make, made = begin(pictures[k], model, folder), []
+        for i, item in enumerate(items[k]):
+            result = results.get(runner.key_of(item))
+            try:
+                made.append(None if result and is_kept(folder, result) else make(i))
+            except runner.FAILURES as error:
+                made.append(error)
+        return made
+
+    calls = [partial(all_of, k) for k in range(len(pictures))]
+    made = [one for some in together(model, calls) for one in raised_or(some)]
+
+    def make(i: int) -> dict[str, Any]:
+        return raised_or(made[i])
+
+    return make
+
+
+def raised_or(result: Any) -> Any:
+    """A result; raises it if it is an exception."""
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def begin(jobs: list[Job], model: ptinv.StableDiffusion, folder: Path) -> runner.Make:
@@ -116,12 +167,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(args: argparse.Namespace, say: Callable[[str], None]) -> int:
     """Does what the command line names; returns its exit code."""
+    check("batch", args.batch, 1, 64, whole=True)
     jobs, wrong = read(args.jobs)
     for line in wrong:
         say(line)
     model = ptinv.load(args.model, args.device, args.dtype)
-    groups = groups_of(jobs, model, args.output)
-    runner.run(groups, args.output, kept=lambda one: (args.output / one["output"]).is_file())
+    groups = groups_of(jobs, model, args.output, args.batch)
+    runner.run(groups, args.output, partial(is_kept, args.output))
     results = runner.results(args.output)
     keys = [runner.key_of(item) for group in groups for item in group.items]
     done = [results[key] for key in keys if key in results]
@@ -134,6 +186,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     top.add_argument("jobs", type=Path, metavar="JOBS.jsonl")
     top.add_argument("-o", "--output", type=Path, metavar="DIR", required=True)
+    at_once = "pictures on their way at once (default 1)"
+    top.add_argument("--batch", type=int, default=1, metavar="N", help=at_once)
     for name in ("--model", "--device", "--dtype"):
         top.add_argument(name, help="as of `ptinv edit`")
     return top

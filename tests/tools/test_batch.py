@@ -10,7 +10,9 @@ from PIL import Image
 from small import PROMPT
 
 import ptinv
+from ptinv.metrics import psnr
 
+NAMES = ("0001", "tuned", "more")
 FEW = {"steps": 3, "source": "a red car on the grass"}
 JOBS = [
     {"picture": "picture.png", "prompt": PROMPT, **FEW},
@@ -24,10 +26,10 @@ JOBS = [
 def batch_(here, small_folder, capsys):
     """Runs the program over some jobs, objects or lines; returns its code and what it printed."""
 
-    def run(*jobs):
+    def run(*jobs, more=()):
         lines = (job if isinstance(job, str) else json.dumps(job) for job in jobs)
         (here / "jobs.jsonl").write_text("\n".join(lines))
-        code = batch.main(["jobs.jsonl", "-o", "out", "--model", str(small_folder)])
+        code = batch.main(["jobs.jsonl", "-o", "out", "--model", str(small_folder), *more])
         return code, capsys.readouterr()
 
     return run
@@ -80,3 +82,29 @@ def test_a_bad_job_is_reported_and_the_others_are_done(batch_, here, bad, reason
     assert code == 2 and reason in said.err and "Traceback" not in said.err
     assert said.out.startswith("1 edits are done, 1 are not")
     assert (here / "out" / "good.png").is_file() and not (here / "x.png").exists()
+
+
+def test_several_pictures_at_once_are_what_each_is_alone(batch_, here, picture, unet_calls):
+    picture.rotate(180).save("turned.png")
+    jobs = [JOBS[0], {**JOBS[1], "picture": "turned.png"}, {**JOBS[2], "picture": "none.png"}]
+    jobs.append({**JOBS[0], "name": "more", "method": "ddim-edit"})
+    code, said = batch_(*jobs)
+    assert code == 2 and "3 edits are done, 1 are not" in said.out
+    calls_alone, alone = len(unet_calls), {name: pixels(f"out/{name}.png") for name in NAMES}
+    (here / "out").rename("alone")
+    code, said = batch_(*jobs, more=["--batch", "3"])
+    assert code == 2 and "3 edits are done, 1 are not" in said.out
+    assert len(unet_calls) - calls_alone < calls_alone
+    for name in NAMES:
+        (size, old), (same_size, new) = alone[name], pixels(f"out/{name}.png")
+        pair = (Image.frombytes("RGB", size, pixels) for pixels in (old, new))
+        assert size == same_size and psnr(*pair) > 50
+    (here / "out" / "more.png").unlink()
+    before = contents(Path("out"))["0001.png"]
+    assert batch_(*jobs, more=["--batch", "3"])[0] == 2
+    assert (here / "out" / "more.png").exists() and contents(Path("out"))["0001.png"] == before
+
+
+def test_no_pictures_at_once_are_refused(batch_):
+    code, said = batch_(JOBS[0], more=["--batch", "0"])
+    assert code == 2 and "batch must be a whole number from 1 to 64, not 0" in said.err
