@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 WIDTH, HEIGHT = 520, 300
 LEFT, TOP, BOTTOM = 58, 30, 48  # margins
-NAMED, PLAIN = 96, 16  # on the right, with names and without
+NAMED, PLAIN = 112, 16  # on the right, with names and without
+SAMPLE = 20  # of a curve before its name
 LINE = 17  # between names that would lie on one another
 TICKS = 5  # about so many an axis
 
@@ -150,7 +151,10 @@ def draw(name: str, title: str, curves: Sequence[Curve], axes: Axes) -> str:
             parts.append(f'<g class="dots {curve.kind}">{"".join(dots)}</g>')
         ends.append(max(points, key=lambda point: point[0])[1] if points else TOP)
     for curve, at in zip(curves, apart(ends), strict=True):
-        parts.append(f'<text class="name {curve.kind}" x="{right + 8}" y="{at + 4:.1f}">'
-                     f"{escape(curve.name)}</text>")  # fmt: skip
+        if curve.name:
+            start, end, height = right + 8, right + 8 + SAMPLE, round(at, 1)
+            parts.append(f'<line class="curve {curve.kind}" x1="{start}" x2="{end}" '
+                         f'y1="{height}" y2="{height}"/><text class="name {curve.kind}" '
+                         f'x="{end + 6}" y="{height + 4}">{escape(curve.name)}</text>')  # fmt: skip
     head = f'<svg class="chart" id="{name}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img"'
     return f'{head} aria-label="{escape(title)}">{"".join(parts)}</svg>'

@@ -97,11 +97,6 @@ def accented(letter: str) -> str:
     return f'<mi class="accented">{letter}</mi>'
 
 
-def under(base: str, below: str) -> str:
-    """A base with something below."""
-    return f"<munder>{base}{below}</munder>"
-
-
 def call(function: str, *arguments: str) -> str:
     """A function of arguments."""
     inside = o(",").join(arguments)
@@ -192,9 +187,10 @@ EQUATIONS = {
         'film = [step.mask for step in ptinv.steps(model, inversion, prompt, method="pti")]'),
     "reading": Equation((
         line("the loss of a text is the mean squared error of the noise predicted under it",
-             call(i("loss"), i("text")), o("="), under(i("mean"), row(T, o(","), EPS)),
-             sup(norm(EPS, o("−"), call(sub(EPS, i("θ")), row(signal(T), sub(Z, ZERO), o("+"),
-             noise(T), EPS), T, i("text"))), TWO)),
+             call(i("loss"), i("text")), o("="), sub(i("mean"), row(T, o(","), EPS)),
+             sup(norm(EPS, o("−"), call(sub(EPS, i("θ")), sub(Z, T), T, i("text"))), TWO)),
+        line("z t is z 0 and epsilon in the shares of timestep t",
+             sub(Z, T), o("="), signal(T), sub(Z, ZERO), o("+"), noise(T), EPS),
     ), (source.infer, source.losses_of, masks.noise_difference),
         'ptinv.infer_source(model, picture, prompt)'),
 }  # fmt: skip

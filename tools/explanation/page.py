@@ -150,7 +150,8 @@ class Page:
                 Shown(small(lost), f"the difference, × {MAGNIFIED}",
                       f"the difference of the two, {MAGNIFIED} times as strong"),
             ], "block wide", 3),
-            up=self.frames("Step up", [self.guess(i) for i in range(len(s.up))]),
+            up=self.frames(
+                "Step up", [self.guess(i) for i in range(len(s.up))], start=2 * len(s.up) // 3),
             down=self.frames("Step down", self.heading(), "distances", len(s.up) - 1, "wide"),
             reconstruction=self.pictures([
                 picture,
