@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 WIDTH, HEIGHT = 520, 300
 LEFT, TOP, BOTTOM = 58, 30, 48  # margins
-NAMED, PLAIN = 112, 16  # on the right, with names and without
+NAMED, PLAIN = 118, 16  # on the right, with names and without
 SAMPLE = 20  # of a curve before its name
 LINE = 17  # between names that would lie on one another
 TICKS = 5  # about so many an axis

@@ -22,7 +22,7 @@ class Equation(NamedTuple):
 
     lines: tuple[str, ...]  # of MathML
     computed_by: tuple[Callable[..., Any], ...]
-    python: str  # that has it, given a model, a picture and a prompt, and what earlier ones made
+    python: str  # that has it, of a model, a picture, a prompt and what the ones before made
 
     @property
     def functions(self) -> list[tuple[str, str]]:
@@ -153,7 +153,7 @@ EQUATIONS = {
         line("z star t is f theta and epsilon in the shares of timestep t",
              on_the_trajectory(T), o("="), signal(T), F, o("+"), noise(T), EPS),
     ), (pti.ddim_inversion, ddim.predict_z0, ddim.step),
-        'inversion = ptinv.invert(model, picture, prompt)'),
+        'inversion = ptinv.invert(model, picture, prompt{options})'),
     "guidance": Equation((
         line("epsilon tilde is epsilon without the prompt, plus omega times what the prompt adds",
              TILDE, o("="), sub(EPS, EMPTY), o("+"), OMEGA, o("("), sub(EPS, C), o("−"),
@@ -162,7 +162,7 @@ EQUATIONS = {
              sub(ZBAR, T1), o("="), signal(T1),
              frac(row(sub(ZBAR, T), o("−"), noise(T), TILDE), signal(T)), o("+"), noise(T1), TILDE),
     ), (ddim.guide, ddim.step, sampling.sample),
-        'ptinv.reconstruct(model, inversion, method="ddim", guidance=7.5)'),
+        'ptinv.reconstruct(model, inversion, method="ddim", guidance={guidance:g})'),
     "tuning": Equation((
         line("c t goes a step of size beta down the gradient of the squared distance of z star "
              "t minus 1 to where the guided step lands with c t",
@@ -175,7 +175,7 @@ EQUATIONS = {
              sub(accented("ĉ"), T), o("="), ETA, CSTAR, o("+"), o("("), ONE, o("−"), ETA, o(")"),
              CT),
     ), (pti.interpolate, ptinv.edit),
-        'ptinv.edit(model, inversion, prompt, method="pti", eta=0.9)'),
+        'ptinv.edit(model, inversion, prompt, method="pti", eta={eta:g})'),
     "attention": Equation((
         line("A is the softmax of Q K transposed over root d",
              i("A"), o("="), call(i("softmax"), frac(row(i("Q"), sup(i("K"), o("⊤"))),

@@ -2,18 +2,16 @@
 
 The edit is the caller's own, by any method. The rest is pti's story of the same picture and prompt:
 the way up, the ways down that miss the picture, the tuning, Eq. 9 at every strength, and where it
-shows. Everything is made by ptinv's verbs and the core's functions, and kept as plain pictures and
-numbers, so that a page can be made of it without a model.
+shows. Everything is made by ptinv's verbs and the core's functions.
 """
 
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from PIL import Image, ImageOps
-from torch import Tensor
+from PIL import Image
 
 import ptinv
 from ptinv.api import record_of
@@ -24,111 +22,13 @@ from ptinv.methods.words import Word, choose_words, new_words
 from ptinv.metrics import psnr
 from ptinv.settings import AUTO
 
+from .story import Edited, Guess, Heat, Masked, Story, Strength, Tuned, Walk, small, some
+
 PTI = ptinv.METHODS["pti"]
-FRAMES = 12  # of the steps: those that are shown as pictures
-SMALL = (256, 256)  # pixels that a picture beside others has at most
 ETAS = tuple(i / 10 for i in range(11))
 OWN = {"eta", "inversion_guidance", "sampler", "among", "paste_back", "reuse_tuning"}  # of an edit
 UNMASKED = {"eta": 0.0, "mask": None, "mask_from": None, "paste_back": False}
 Progress = Callable[[Iterable, str], Iterable]
-
-
-class Guess(NamedTuple):
-    """One step of the way up."""
-
-    k: int
-    t: int
-    latent: Image.Image  # z*_k, decoded as it is
-    guess: Image.Image  # f_θ of the step to it
-
-
-class Walk(NamedTuple):
-    """A way down from the noisy end; lists have the noisy end first."""
-
-    guidance: float
-    tuned: bool
-    distances: list[float]  # at k = T' … 0, root mean square, to z*_k
-    frames: list[Image.Image]  # f_θ at the steps that are shown
-    picture: Image.Image
-    psnr: float
-
-
-class Tuned(NamedTuple):
-    """Algorithm 1 at one step."""
-
-    k: int
-    untuned: float  # the loss under c*
-    before: float  # the loss under the embedding that the step starts with
-    after: float
-    moved: float  # ‖c_t - c*‖ / ‖c*‖
-
-
-class Strength(NamedTuple):
-    """The edit by pti at one η."""
-
-    eta: float
-    picture: Image.Image
-    psnr: float  # to the picture
-
-
-class Heat(NamedTuple):
-    """A word's attention."""
-
-    word: str
-    heat: Tensor  # (h, w), shares of each pixel's attention
-
-
-class Masked(NamedTuple):
-    """The mask after a step; None where the edit shows everywhere."""
-
-    k: int
-    mask: Tensor | None
-
-
-@dataclass(frozen=True, eq=False)
-class Edited:
-    """The edit that the page is about."""
-
-    method: str
-    picture: Image.Image
-    psnr: float  # to the picture
-    mask: Tensor | None
-    settings: ptinv.Settings
-    record: dict[str, str]  # what its PNG would carry
-    reads: bool  # whether its method reads the picture: auto and fast
-    words: list[tuple[str, bool]]  # of the prompt, and whether they are new to the source text
-
-
-@dataclass(frozen=True, eq=False)
-class Story:
-    """Everything that a page tells. Pictures are in the model's size, or smaller beside others."""
-
-    prompt: str
-    picture: Image.Image
-    latent: tuple[int, ...]  # (c, h, w)
-    round_trip: Image.Image
-    ceiling: float  # dB
-    settings: ptinv.Settings  # of pti's story
-    up: list[Guess]  # clean end first
-    walks: list[Walk]  # the tuned one last
-    tuned: list[Tuned]  # clean end first
-    strengths: list[Strength]
-    heats: list[Heat]
-    masks: list[Masked]  # noisy end first
-    about: str  # what pti's mask follows; empty where it follows no words
-    edited: Edited
-
-    @property
-    def steps(self) -> int:
-        """T'."""
-        return len(self.tuned)
-
-
-def some(steps: int, most: int = FRAMES) -> list[int]:
-    """At most so many of the steps 1 … T', evenly, the first and the last among them."""
-    if steps <= most:
-        return list(range(1, steps + 1))
-    return [1 + round(i * (steps - 1) / (most - 1)) for i in range(most)]
 
 
 @torch.no_grad()
@@ -172,7 +72,7 @@ def measure(
             [Heat(word.text, maps.of(word)) for word in maps.words if not word.is_mark],
             masks,
             about=choose_words(model.tokenizer, prompt, settings, ("target",)).about,
-            edited=edited(model, made, prompt, maps.words, wanted),
+            edited=edited(model, made, prompt, wanted),
         )
 
 
@@ -297,13 +197,11 @@ def edited(
     model: ptinv.StableDiffusion,
     made: ptinv.Result,
     prompt: str,
-    words: list[Word],
     wanted: Image.Image,
 ) -> Edited:
     """The caller's edit, as its `Result` has it."""
     settings, method = made.request.settings, made.request.method
     shown = resize(made.picture, wanted.size) if settings.paste_back else made.decoded
-    new = new_words(model.tokenizer, prompt, settings.source or prompt)
     return Edited(
         made.request.name,
         shown,
@@ -312,11 +210,14 @@ def edited(
         settings,
         record_of(model, made.request, made.rows),
         reads=bool(method.strengths),
-        words=[(word.text, word in new) for word in words],
+        words=pieces(prompt, new_words(model.tokenizer, prompt, settings.source or prompt)),
     )
 
 
-def small(picture: Image.Image) -> Image.Image:
-    """A picture that is shown beside others."""
-    fits = picture.width <= SMALL[0] and picture.height <= SMALL[1]
-    return picture if fits else ImageOps.contain(picture, SMALL, Image.Resampling.LANCZOS)
+def pieces(prompt: str, new: list[Word]) -> list[tuple[str, bool]]:
+    """A prompt cut where its new words begin and end; each piece, and whether it is one of them."""
+    prompt, cut, at = unicodedata.normalize("NFC", prompt), [], 0  # as words are counted
+    for word in new:
+        cut += [(prompt[at : word.start], False), (prompt[word.start : word.end], True)]
+        at = word.end
+    return [*cut, (prompt[at:], False)]
