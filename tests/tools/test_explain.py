@@ -244,6 +244,7 @@ def test_what_a_user_typed_is_words_and_nothing_else(tell, fitted):
     "method, options",
     [
         ("pti", {"eta": 0.75, "guidance": 1.0, "mask": None}),
+        ("pti", {"guidance": 0.5, "negative": "grass"}),
         ("pti", {"encode_ratio": 0.25, "guidance_gate": (0.0, 0.5), "reweight": {"car": 2.0}}),
         ("sdedit", {"sampler": "ancestral"}),
         ("p2p", {"source": OTHER_PROMPT}),
@@ -255,6 +256,8 @@ def test_an_edit_by_any_method_has_its_page(tell, fitted, method, options):
     assert f"The edit was made by <code>{method}</code>" in text
     assert not re.search(r"\bnan\b|\$[a-z_]", re.sub(r"<script>.*?</script>", "", text, flags=re.S))
     assert [walk.tuned for walk in story.walks].count(True) == 1
+    assert {0.0, 1.0, story.settings.guidance} == {walk.guidance for walk in story.walks}
+    assert f"untuned, ω = {story.settings.guidance:g}, " in text
     assert 0.9 in [one.eta for one in story.strengths]
 
 

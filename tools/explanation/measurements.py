@@ -8,10 +8,11 @@ shows. Everything is made by ptinv's verbs and the core's functions.
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 import ptinv
 from ptinv.api import record_of
@@ -27,8 +28,22 @@ from .story import Edited, Guess, Heat, Masked, Story, Strength, Tuned, Walk, sm
 PTI = ptinv.METHODS["pti"]
 ETAS = tuple(i / 10 for i in range(11))
 OWN = {"eta", "inversion_guidance", "sampler", "among", "paste_back", "reuse_tuning"}  # of an edit
-UNMASKED = {"eta": 0.0, "mask": None, "mask_from": None, "paste_back": False}
+BACK = {"eta": 0.0, "mask": None, "mask_from": None, "paste_back": False, "reweight": {}}
 Progress = Callable[[Iterable, str], Iterable]
+
+
+class Start(NamedTuple):
+    """What pti's story is measured from."""
+
+    model: ptinv.StableDiffusion
+    inversion: ptinv.Inversion  # tuned
+    prompt: str
+    picture: Image.Image  # in the model's size
+    given: dict[str, Any]  # options
+
+    @property
+    def trajectory(self) -> Tensor:
+        return self.inversion.trajectory.to(self.model.device)
 
 
 @torch.no_grad()
@@ -47,32 +62,31 @@ def measure(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ptinv.Remark)  # said of the edit already, or of no edit
         if not by_pti:
-            start = start_of(picture, inversion)
-            inversion = ptinv.result(
-                model, start, prompt, "pti", progress, **given | UNMASKED
-            ).inversion
-        wanted = resize(inversion.picture, model.picture_size(inversion.picture.size))
-        z0 = inversion.trajectory[0].to(model.device)
-        round_trip = model.decode(z0)
+            begun = begun_by(picture, inversion)
+            how = given | BACK
+            inversion = ptinv.result(model, begun, prompt, "pti", progress, **how).inversion
+        fitted = resize(inversion.picture, model.picture_size(inversion.picture.size))
+        start = Start(model, inversion, prompt, fitted, given)
+        round_trip = model.decode(start.trajectory[0])
         settings = PTI.settings(**vars(inversion.made_by) | given)
-        steps, walks = walks_down(model, inversion, prompt, wanted, given, progress)
-        strengths, masks = edits(model, inversion, prompt, wanted, given, progress)
+        steps, walks = walks_down(start, progress)
+        strengths, masks = edits(start, progress)
         maps = ptinv.attention_maps(model, inversion, prompt, progress=progress)
         return Story(
             prompt,
-            wanted,
-            tuple(z0.shape[1:]),
+            fitted,
+            tuple(start.trajectory.shape[2:]),
             round_trip,
-            psnr(round_trip, wanted),
+            psnr(round_trip, fitted),
             settings,
-            way_up(model, inversion, progress),
+            way_up(start, progress),
             walks,
-            tuning(model, inversion, steps, progress),
+            tuning(start, steps, progress),
             strengths,
             [Heat(word.text, maps.of(word)) for word in maps.words if not word.is_mark],
             masks,
             about=choose_words(model.tokenizer, prompt, settings, ("target",)).about,
-            edited=edited(model, made, prompt, wanted),
+            edited=edited(start, made),
         )
 
 
@@ -82,10 +96,10 @@ def story_options(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in left_out}
 
 
-def start_of(
+def begun_by(
     picture: Image.Image | ptinv.Inversion, inversion: ptinv.Inversion
 ) -> Image.Image | ptinv.Inversion:
-    """What pti starts from: a given inversion, if it is one by DDIM without a prompt."""
+    """What pti begins with: a given inversion, if it is one by DDIM without a prompt."""
     if not isinstance(picture, ptinv.Inversion):
         return inversion.picture
     by = picture.settings["method"]
@@ -94,14 +108,11 @@ def start_of(
     return picture if unguided else picture.picture
 
 
-def way_up(
-    model: ptinv.StableDiffusion, inversion: ptinv.Inversion, progress: Progress
-) -> list[Guess]:
+def way_up(start: Start, progress: Progress) -> list[Guess]:
     """The inversion once more, step by step, with what each step takes the picture to be."""
-    empty, schedule = model.embed(""), inversion.schedule
-    z0 = inversion.trajectory[0].to(model.device)
-    walk = sampling.invert(model, z0, schedule, sampling.constant(empty, empty), 0.0)
-    shown = some(len(schedule))
+    model, schedule = start.model, start.inversion.schedule
+    condition, shown = sampling.constant(*[model.embed("")] * 2), some(len(schedule))
+    walk = sampling.invert(model, start.trajectory[0], schedule, condition, 0.0)
     return [
         Guess(step.k, step.timestep.t, small(model.decode(step.z)), model.decode(step.z0))
         for step in progress(walk, "walking up")
@@ -109,108 +120,79 @@ def way_up(
     ]
 
 
-def walks_down(
-    model: ptinv.StableDiffusion,
-    inversion: ptinv.Inversion,
-    prompt: str,
-    wanted: Image.Image,
-    given: dict[str, Any],
-    progress: Progress,
-) -> tuple[list[ptinv.Step], list[Walk]]:
+def walks_down(start: Start, progress: Progress) -> tuple[list[ptinv.Step], list[Walk]]:
     """The ways down that are not tuned, by ω, and the tuned one, last, with its steps."""
-    guidance = inversion.made_by.guidance
+    guidance = start.inversion.made_by.guidance
     ways = [(w, "ddim-global", {"guidance": w}) for w in sorted({0.0, 1.0, guidance})]
-    ways.append((guidance, "pti", given | UNMASKED))
+    ways.append((guidance, "pti", start.given | BACK))
     walks, steps = [], []
     for w, method, how in progress(ways, "walking down"):
-        steps = list(ptinv.steps(model, inversion, prompt, method, **how))
-        walks.append(walked(model, inversion, steps, w, method == "pti", wanted))
+        steps = list(ptinv.steps(start.model, start.inversion, start.prompt, method, **how))
+        walks.append(walked(start, steps, w, method == "pti"))
     return steps, walks
 
 
-def walked(
-    model: ptinv.StableDiffusion,
-    inversion: ptinv.Inversion,
-    steps: list[ptinv.Step],
-    guidance: float,
-    tuned: bool,
-    wanted: Image.Image,
-) -> Walk:
+def walked(start: Start, steps: list[ptinv.Step], guidance: float, tuned: bool) -> Walk:
     """What there is to say of a way down."""
-    trajectory, shown = inversion.trajectory.to(model.device), some(len(steps))
+    trajectory, shown, decode = start.trajectory, some(len(steps)), start.model.decode
     distances = [0.0]  # it begins on the trajectory
     for step in steps:
         distances.append(float((step.z - trajectory[step.k - 1]).square().mean().sqrt()))
-    frames = [small(model.decode(step.z0)) for step in steps if step.k in shown]
-    back = model.decode(steps[-1].z)
-    return Walk(guidance, tuned, distances, frames, back, psnr(back, wanted))
+    frames = [small(decode(step.z0)) for step in steps if step.k in shown]
+    back = decode(steps[-1].z)
+    return Walk(guidance, tuned, distances, frames, back, psnr(back, start.picture))
 
 
-def tuning(
-    model: ptinv.StableDiffusion,
-    inversion: ptinv.Inversion,
-    steps: list[ptinv.Step],
-    progress: Progress,
-) -> list[Tuned]:
-    """Algorithm 1 seen from outside: each step's loss under c*, under the embedding that it starts
-    with, and under the tuned one. steps: the tuned way down, each step of which starts where the
+def tuning(start: Start, steps: list[ptinv.Step], progress: Progress) -> list[Tuned]:
+    """Algorithm 1 seen from outside: each step's loss under c*, under the embedding that it begins
+    with, and under the tuned one. steps: the tuned way down, each step of which leaves where the
     tuning's did."""
-    by = inversion.made_by
+    model, inversion, by = start.model, start.inversion, start.inversion.made_by
     null, target = model.embed(by.negative), model.embed(inversion.settings["prompt"])
-    starts = {"target": target, "null": null, "source": model.embed(by.source or "")}
-    start, gate, found = starts[by.init_embedding], interval(by.guidance_gate), []
+    first = {"target": target, "null": null, "source": model.embed(by.source or "")}
+    before, gate, found = first[by.init_embedding], interval(by.guidance_gate), []
     for step in progress(steps, "tuning again"):
         w = by.guidance if opened(gate, step.k, len(steps)) else min(by.guidance, 1.0)
-        c = inversion.embeddings[step.k - 1].to(model.device)
         eps_null = model.predict_noise(step.z_from, step.timestep.t, null)
-        pivot, losses = inversion.trajectory[step.k - 1].to(model.device), []
-        for embedding in (target, start):
-            landed = pti.guided_step(model, step.z_from, step.timestep, eps_null, w, embedding)
-            losses.append(float((landed - pivot).square().mean()))
+        losses = []
+        for c in (target, before):
+            landed = pti.guided_step(model, step.z_from, step.timestep, eps_null, w, c)
+            losses.append(float((landed - start.trajectory[step.k - 1]).square().mean()))
         losses.append(float(inversion.losses[step.k - 1]))
-        found.append(Tuned(step.k, *losses, float((c - target).norm() / target.norm())))
-        start = c
+        before = inversion.embeddings[step.k - 1].to(model.device)
+        found.append(Tuned(step.k, *losses, float((before - target).norm() / target.norm())))
     return found[::-1]
 
 
-def edits(
-    model: ptinv.StableDiffusion,
-    inversion: ptinv.Inversion,
-    prompt: str,
-    wanted: Image.Image,
-    given: dict[str, Any],
-    progress: Progress,
-) -> tuple[list[Strength], list[Masked]]:
+def edits(start: Start, progress: Progress) -> tuple[list[Strength], list[Masked]]:
     """The edit by pti at every strength, and the masks of the one at the edit's own η."""
-    own, strengths, masks = given.get("eta", PTI.own("eta")), [], []
+    own, strengths, masks = start.given.get("eta", PTI.own("eta")), [], []
     for eta in progress(sorted({*ETAS, own}), "η by η"):
-        steps = list(ptinv.steps(model, inversion, prompt, "pti", **given | {"eta": eta}))
-        made = model.decode(steps[-1].z)
-        strengths.append(Strength(eta, made, psnr(made, wanted)))
+        how = start.given | {"eta": eta}
+        steps = list(ptinv.steps(start.model, start.inversion, start.prompt, "pti", **how))
+        made = start.model.decode(steps[-1].z)
+        strengths.append(Strength(eta, made, psnr(made, start.picture)))
         if eta == own:
             masks = [Masked(step.k, None if step.mask is None else step.mask.cpu())
                      for step in steps if step.k in some(len(steps))]  # fmt: skip
     return strengths, masks
 
 
-def edited(
-    model: ptinv.StableDiffusion,
-    made: ptinv.Result,
-    prompt: str,
-    wanted: Image.Image,
-) -> Edited:
+def edited(start: Start, made: ptinv.Result) -> Edited:
     """The caller's edit, as its `Result` has it."""
-    settings, method = made.request.settings, made.request.method
-    shown = resize(made.picture, wanted.size) if settings.paste_back else made.decoded
+    settings, prompt = made.request.settings, start.prompt
+    shown = made.decoded
+    if settings.paste_back:
+        shown = resize(made.picture, start.picture.size)
     return Edited(
         made.request.name,
         shown,
-        psnr(shown, wanted),
+        psnr(shown, start.picture),
         None if made.mask is None else made.mask[-1:].cpu(),
         settings,
-        record_of(model, made.request, made.rows),
-        reads=bool(method.strengths),
-        words=pieces(prompt, new_words(model.tokenizer, prompt, settings.source or prompt)),
+        record_of(start.model, made.request, made.rows),
+        reads=bool(made.request.method.strengths),
+        words=pieces(prompt, new_words(start.model.tokenizer, prompt, settings.source or prompt)),
     )
 
 

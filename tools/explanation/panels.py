@@ -25,7 +25,8 @@ def drawn_panels(story: Story, album: Album) -> dict[str, str]:
     after = Shown(edited.picture, "after", f"the picture edited: {s.prompt}")
     hero = [one._replace(picture=small(one.picture)) for one in (before, after)]
     lost = ImageChops.difference(s.picture, s.round_trip).point(lambda level: level * MAGNIFIED)
-    tuned, untuned = s.walks[-1], s.walks[-2]
+    *others, tuned = s.walks
+    untuned = next(walk for walk in others if walk.guidance == tuned.guidance)
     return dict(
         hero=pictures(album, hero),
         round_trip=pictures(album, [
