@@ -55,8 +55,8 @@ def explain(args: argparse.Namespace) -> None:
     given = {name: getattr(args, name) for name in NAMES if name in args}
     given |= {name: dict(given[name]) for name in ("reweight", "cross_replace") if name in given}
     request = request_edit(args.picture, args.prompt, args.method, **given)
-    path = args.model or os.environ.get("PTINV_MODEL")
-    model = ptinv.load(path or None, args.device, args.dtype, args.tokenizer, args.compile)
+    args.model = args.model or os.environ.get("PTINV_MODEL") or None
+    model = ptinv.load(args.model, args.device, args.dtype, args.tokenizer, args.compile)
 
     def progress(loop: Iterable, label: str) -> Iterable:
         return tqdm(loop, desc=f"{label:12}", disable=args.quiet, file=sys.stderr)

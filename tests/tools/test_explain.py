@@ -400,7 +400,9 @@ def skeleton(text):
     style, script = (
         re.search(rf"<{tag}>.*?</{tag}>", text, re.S)[0] for tag in ("style", "script")
     )
-    return style, script, re.findall(r"<math.*?</math>|<h2.*?</h2>|<nav.*?</nav>", text, re.S)
+    said = re.findall(r"<p class=.student.>.*?</p>|<h2.*?</h2>|<nav.*?</nav>", text, re.S)
+    said = [re.sub(r"[\d.]+", "#", one) for one in said]
+    return style, script, said, re.findall(r"<math.*?</math>", text)
 
 
 def test_the_committed_page_is_one_that_the_program_makes_today(text):
