@@ -323,6 +323,17 @@ def test_the_commands_on_the_page_repeat_edit_and_page(here, explain_, small_fol
     assert edit.endswith("-o edited.png") and again.endswith("-o a.html")
 
 
+def test_a_stored_inversion_takes_the_picture_s_place(here, explain_, small_model, picture):
+    ptinv.invert(small_model, picture, PROMPT, steps=2).save("x.safetensors")
+    how = ["--method", "pti", "--quiet"]
+    assert explain_("x.safetensors", PROMPT, *how, "-o", "a.html") == 0
+    assert explain_("picture.png", PROMPT, *how, "--steps", "2", "-o", "b.html") == 0
+    a, b = (Path(name).read_text(encoding="utf-8") for name in ("a.html", "b.html"))
+    for seen in (r"<img [^>]*>", r"<svg .*?</svg>", r"<td>-?[\d.]+</td>"):
+        assert re.findall(seen, a) == re.findall(seen, b) != []
+    assert "ptinv edit x.safetensors" in a
+
+
 def test_it_says_what_edit_says(here, capsys, explain_):
     words = ["picture.png", PROMPT, "--steps", "2", "-o", "a.html"]
     assert explain_(*words) == 0
