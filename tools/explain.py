@@ -35,11 +35,17 @@ PICTURES_ONLY = {"--show-mask", "--no-record", "--verbose"}  # of edit's options
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
+    args, said = parser().parse_args(argv), set[str]()
+
+    def remark(message: Warning | str, *_) -> None:
+        if str(message) not in said:  # the picture is opened first and edited later
+            said.add(str(message))
+            say(str(message))
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore" if args.quiet else "always", ptinv.Remark)
         warnings.simplefilter("always", ptinv.Doubt)
-        warnings.showwarning = lambda message, *_: say(str(message))
+        warnings.showwarning = remark
         try:
             explain(args)
         except (ptinv.InputError, OSError, FloatingPointError) as error:

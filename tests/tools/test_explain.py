@@ -335,10 +335,11 @@ def test_a_stored_inversion_takes_the_picture_s_place(here, explain_, small_mode
 
 
 def test_it_says_what_edit_says(here, capsys, explain_):
-    words = ["picture.png", PROMPT, "--steps", "2", "-o", "a.html"]
+    words = ["picture.png", PROMPT, "--steps", "2", "--low-pass", "2", "-o", "a.html"]
     assert explain_(*words) == 0
     said = capsys.readouterr()
     assert said.out == "" and "explain.py: the picture shows: " in said.err
+    assert said.err.count("low_pass will change nothing") == 1
     assert said.err.count("the picture shows") == 1 and "tuning" in said.err
 
 
