@@ -107,15 +107,17 @@ def spelt(name: str, value: Any) -> list[str]:
         return ["--no-mask"] if value is None else ["--mask", Path(value).name]
     if value is True:
         return [flag(name)]
+    if name == "size":
+        return [flag(name), gate(value, "x")]
     if isinstance(value, dict):
         named = {"" if word == DEFAULT else f"{word}=": gate(value[word]) for word in value}
         return [part for word in named for part in (flag(name), word + named[word])]
     return [flag(name), gate(value)]
 
 
-def gate(value: Any) -> str:
-    """A value, or the two ends of a gate, as one word."""
-    return ":".join(map(str, value)) if isinstance(value, tuple) else str(value)
+def gate(value: Any, sign: str = ":") -> str:
+    """A value, or the two of a gate or a size, as one word."""
+    return sign.join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def say(message: str) -> None:

@@ -266,6 +266,10 @@ def test_an_edit_by_any_method_has_its_page(tell, fitted, method, options):
 def test_an_inversion_tells_the_story_of_its_picture(small_model, tell, fitted, made_by, story):
     again = tell(ptinv.invert(small_model, fitted, PROMPT, made_by, **STEPS), **STEPS)
     assert again.edited.method == made_by
+    larger = ptinv.invert(small_model, fitted, PROMPT, made_by, size=64, steps=2)
+    told = tell(larger, steps=2)
+    size = small_model.sized((64, 64)).picture_size(fitted.size)
+    assert {told.picture.size, told.edited.picture.size, told.up[0].guess.size} == {size}
     assert [walk.psnr for walk in again.walks] == [walk.psnr for walk in story.walks]
     assert again.tuned == story.tuned
 
@@ -309,7 +313,15 @@ def test_the_same_edit_makes_the_same_page_with_links_to_this_checkout(here, cap
 def test_the_commands_on_the_page_repeat_edit_and_page(here, explain_, small_folder):
     elsewhere = here / "folder"
     words = "--method pti --steps 2 --reweight car=2 --guidance-gate 0:0.5 --mask mask.png".split()
-    words += ["--repository", "https://a.org/b", "--quiet", "-o", str(elsewhere / "a.html")]
+    words += [
+        "--size",
+        "64x72",
+        "--repository",
+        "https://a.org/b",
+        "--quiet",
+        "-o",
+        str(elsewhere / "a.html"),
+    ]
     assert explain_("picture.png", PROMPT, *words) == 0
     text = (elsewhere / "a.html").read_text(encoding="utf-8")
     assert str(here) not in text and str(small_folder.parent) not in text
@@ -318,7 +330,7 @@ def test_the_commands_on_the_page_repeat_edit_and_page(here, explain_, small_fol
     assert links and all((ROOT / link.removeprefix("https://a.org/b/")).is_file() for link in links)
     edit, again = (next(w for w in told if w.startswith(c)) for c in ("ptinv edit", "python tools"))
     for name in ("picture.png", f"'{PROMPT}'", "--method pti", "--steps 2", "--reweight car=2.0",
-                 "--guidance-gate 0.0:0.5", "--mask mask.png"):  # fmt: skip
+                 "--guidance-gate 0.0:0.5", "--mask mask.png", "--size 64x72"):  # fmt: skip
         assert name in edit and name in again
     assert edit.endswith("-o edited.png") and again.endswith("-o a.html")
 

@@ -63,11 +63,11 @@ def measure(
         warnings.simplefilter("ignore", ptinv.Remark)  # said of the edit already, or of no edit
         if not by_pti:
             begun = begun_by(picture, inversion)
-            how = given | BACK
+            how = given | BACK | {"size": made.request.settings.size}
             inversion = ptinv.result(model, begun, prompt, "pti", progress, **how).inversion
-        fitted = resize(inversion.picture, model.picture_size(inversion.picture.size))
+        round_trip = model.decode(inversion.trajectory[0])
+        fitted = resize(inversion.picture, round_trip.size)
         start = Start(model, inversion, prompt, fitted, given)
-        round_trip = model.decode(start.trajectory[0])
         settings = PTI.settings(**vars(inversion.made_by) | given)
         steps, walks = walks_down(start, progress)
         strengths, masks = edits(start, progress)
