@@ -14,6 +14,7 @@ import sys
 
 from evaluation import cells
 from evaluation.cells import Cell, Made
+from evaluation.ending import answer
 from PIL import Image
 from PIL.ImageOps import contain
 from world.sheets import Row, Tile
@@ -25,7 +26,7 @@ ACROSS = 6  # pictures in a line at most
 
 
 def main(argv: list[str] | None = None) -> int:
-    return cells.answer("compare.py", run, parser(), argv)
+    return answer("compare.py", run, parser(), argv)
 
 
 def run(args: argparse.Namespace) -> int:

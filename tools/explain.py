@@ -13,18 +13,18 @@ import argparse
 import os
 import shlex
 import sys
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from evaluation.ending import answer
 from explanation.measurements import measure
 from explanation.page import Place, page_of
 from tqdm import tqdm
 
-import ptinv
 from ptinv.api import request_edit
+from ptinv.cli.commands import load
 from ptinv.cli.options import COMMANDS, Parser, flag
 from ptinv.settings import DEFAULT, NAMES
 from ptinv.storage.files import check_output, replacing
@@ -35,23 +35,7 @@ PICTURES_ONLY = {"--show-mask", "--no-record", "--verbose"}  # of edit's options
 
 
 def main(argv: list[str] | None = None) -> int:
-    args, said = parser().parse_args(argv), set[str]()
-
-    def remark(message: Warning | str, *_) -> None:
-        if str(message) not in said:  # the picture is opened first and edited later
-            said.add(str(message))
-            say(str(message))
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore" if args.quiet else "always", ptinv.Remark)
-        warnings.simplefilter("always", ptinv.Doubt)
-        warnings.showwarning = remark
-        try:
-            explain(args)
-        except (ptinv.InputError, OSError, FloatingPointError) as error:
-            say(str(error))
-            return 2
-    return 0
+    return answer("explain.py", explain, parser(), argv)
 
 
 def explain(args: argparse.Namespace) -> None:
@@ -61,8 +45,8 @@ def explain(args: argparse.Namespace) -> None:
     given = {name: getattr(args, name) for name in NAMES if name in args}
     given |= {name: dict(given[name]) for name in ("reweight", "cross_replace") if name in given}
     request = request_edit(args.picture, args.prompt, args.method, **given)
-    args.model = args.model or os.environ.get("PTINV_MODEL") or None
-    model = ptinv.load(args.model, args.device, args.dtype, args.tokenizer, args.compile)
+    model = load(args)
+    args.model = args.model or os.environ.get("PTINV_MODEL")  # what the page's commands name
 
     def progress(loop: Iterable, label: str) -> Iterable:
         return tqdm(loop, desc=f"{label:12}", disable=args.quiet, file=sys.stderr)
@@ -118,10 +102,6 @@ def spelt(name: str, value: Any) -> list[str]:
 def gate(value: Any, sign: str = ":") -> str:
     """A value, or the two of a gate or a size, as one word."""
     return sign.join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def say(message: str) -> None:
-    print(f"explain.py: {message}", file=sys.stderr)
 
 
 def parser() -> argparse.ArgumentParser:

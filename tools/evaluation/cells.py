@@ -8,7 +8,6 @@ each with its own record, from which a run that was stopped goes on.
 import argparse
 import json
 import re
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -18,15 +17,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import torch
 from PIL import Image, ImageDraw
 from PIL.ImageOps import contain
-from tqdm import tqdm
 from world.sheets import GAP, MARGIN, NAMES, NARROW, WIDE, Row, draw_sheet, write
 
 import ptinv
 from ptinv.cli.commands import load
 from ptinv.cli.options import ABOUT, MODEL, NO_RECORD, Option, Options, Parser, group
+from ptinv.errors import is_full
 from ptinv.methods.masks import painted
 from ptinv.methods.request import request_edit
 from ptinv.methods.table import find
@@ -38,11 +36,11 @@ from ptinv.storage.provenance import fingerprint
 
 from . import runner
 from .edits import result_of
+from .ending import FULL
 from .meter import Cost
 
 LARGEST, USUAL = 512, 256  # pixels along a shown picture's longer side: at most, and if it can be
 EDGE, PAD = (205, 205, 205), 10  # of a cell that says why it is empty
-FULL = "the memory is full; use --fast, --dtype bfloat16 or --device cpu"
 
 
 class Cell(NamedTuple):
@@ -106,35 +104,6 @@ def add(top: argparse.ArgumentParser, options: Options) -> None:
 def each(options: Options, change: Callable[[Option], Option]) -> Options:
     """The options, each changed."""
     return [[*map(change, one)] if isinstance(one, list) else change(one) for one in options]
-
-
-def answer(program: str, run: Callable[..., int], top: Parser, argv: list[str] | None) -> int:
-    """Runs a program, and says in a line whatever ends it; remarks are said once each."""
-    said = set()
-
-    def say(message: object, *_: Any) -> None:
-        line = " ".join(str(message).split())
-        if line not in said:
-            tqdm.write(f"{program}: {line}", file=sys.stderr)  # above a bar
-        said.add(line)
-
-    try:
-        args = top.parse_args(argv)
-    except SystemExit as end:  # it has said why
-        return end.code
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore" if args.quiet else "always", ptinv.Remark)
-            warnings.simplefilter("always", ptinv.Doubt)
-            warnings.showwarning = say
-            return run(args)
-    except KeyboardInterrupt:
-        kept = f"what is finished is kept in {args.cells}" if args.cells else "nothing is kept"
-        say(f"interrupted; {kept}")
-        return 130
-    except (ptinv.InputError, OSError, FloatingPointError) as error:
-        say(error)
-        return 2
 
 
 def check_inputs(args: argparse.Namespace, pages: Iterable[Path]) -> Image.Image:
@@ -258,7 +227,9 @@ def begin(
             result, cost = result_of(model, picture, args.prompt, one.method, given, starts)
         except (ptinv.InputError, FloatingPointError) as error:
             return {"error": str(error)}
-        except torch.OutOfMemoryError:
+        except (MemoryError, RuntimeError) as error:
+            if not is_full(error):
+                raise
             return {"error": FULL}
         result.save(files[i], record=not args.no_record)
         return {"output": files[i].name, **cost._asdict()}
