@@ -8,6 +8,7 @@ request leaves the machine, and what was uploaded and made is deleted when the p
 
 import argparse
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -44,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 def serve(args: argparse.Namespace, folder: str) -> None:
     """Shows the page until the program is interrupted. folder: for all files meanwhile."""
     port = free_port(args.host, args.port)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the folder goes then, too
     os.environ |= QUIET | {"GRADIO_TEMP_DIR": folder}
     try:
         from local_app import looks

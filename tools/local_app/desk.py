@@ -52,15 +52,13 @@ class Session:
         self.count += 1
         return self.folder / f"{name}-{self.count}.png"
 
-    def take(self, picture: Image.Image) -> None:
-        """Makes a picture the one that is edited; nothing that was understood is of it."""
-        path = self.path("picture")
-        save_picture(picture, path)
-        self.turn_to(path)
-
-    def turn_to(self, path: Path | None) -> None:
-        """As `take`, of a file that there is already."""
-        self.picture, self.start, self.last = path, None, None
+    def take(self, picture: Image.Image | Path | None) -> None:
+        """Makes a picture, or a file of one, what is edited; all that was understood goes."""
+        if isinstance(picture, Image.Image):
+            path = self.path("picture")
+            save_picture(picture, path)
+            picture = path
+        self.picture, self.start, self.last = picture, None, None
         self.brushed = self.moved = False
         self._tidy()
 

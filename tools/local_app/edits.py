@@ -95,8 +95,8 @@ class Start:
 
 @dataclass
 class Watch:
-    """A run's progress, counted in rows of the UNet: says how long it will take, and stops it within
-    one call."""
+    """A run's progress, in rows of the UNet. It says what time is left, and stops a run within one
+    call."""
 
     say: Callable[[float, str], Any]  # the share that is done, and in words
     rows: float = 1  # expected in all
@@ -148,7 +148,7 @@ def duration(seconds: float) -> str:
 def begin(
     model: ptinv.StableDiffusion, wanted: Wanted, watch: Watch, kept: Start | None = None
 ) -> Start:
-    """What is kept, if it serves; else a new start. Raises InputError, FloatingPointError, Stopped."""
+    """What is kept, if it serves; else a new start. Raises as `ptinv.invert`, and Stopped."""
     serves = kept is not None and kept.serves(wanted)
     watch.rows = expected(wanted, with_start=not serves)
     if serves:
@@ -164,7 +164,7 @@ def begin(
 
 
 def expected(wanted: Wanted, with_start: bool) -> float:
-    """Rows of the UNet that an edit takes: about, since what is read off the picture isn't known."""
+    """Rows of the UNet that an edit takes: about, since it depends on what will be read."""
     settings, row = wanted.settings, wanted.row
     steps = steps_of(settings)
     rows = 2 * len(row.branches) * steps
@@ -208,8 +208,8 @@ def make(
 
 @contextmanager
 def noted() -> Iterator[list[str]]:
-    """Collects ptinv's remarks. The lock is that of its opening of pictures, which threads may be at
-    and which exchanges the process's filters, too."""
+    """Collects ptinv's remarks. The lock is held by its opening of pictures, too: other threads may
+    be at that, and it exchanges the process's filters as this does."""
     notes: list[str] = []
     catch = warnings.catch_warnings(record=True)
     with MUTING:
@@ -240,7 +240,7 @@ def words_of(model: ptinv.StableDiffusion, start: Start) -> tuple[list[str], lis
 
 
 def follows_words(wanted: Wanted) -> bool:
-    """True if the mask is where the prompt's words look; else a source text decides, if anything."""
+    """True if the mask is where words of the prompt look; else the source text decides."""
     return "attention" in wanted.settings.mask_names
 
 

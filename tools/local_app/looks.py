@@ -26,16 +26,24 @@ THEME = gr.themes.Base(
     button_primary_text_color="white",
 )
 CSS = """
-.gradio-container { max-width: 1240px !important; margin: auto; }
+.gradio-container, .gradio-container > main { width: 100%; max-width: 1240px !important; }
 footer { display: none !important; }
 #head h1 { font-size: 1.5rem; font-weight: 650; margin: .6rem 0 0; letter-spacing: -.01em; }
 #head p { color: var(--body-text-color-subdued); margin: .1rem 0 .4rem; }
+#buttons button { font-weight: 550; }
+#picture img { width: 100%; height: 100%; object-fit: contain; }
 #note { color: var(--body-text-color-subdued); min-height: 1.5em; }
 #words .wrap { gap: .4rem; }
 #words label { border-radius: 999px; padding: .2rem .8rem; }
 #words label input { position: absolute; opacity: 0; width: 0; margin: 0; }
 #words label:has(input:focus-visible) { outline: 2px solid var(--primary-500); }
 #words label:has(input:checked) { background: #e6282822; border-color: #e62828; }
+@media (max-width: 700px) {  /* what was made comes before the settings */
+  #asked, #made { display: contents; }
+  #asked > *, #made > * { width: 100%; flex: none !important; }
+  #settings { order: 1; }
+  #buttons button { white-space: nowrap; padding-inline: .5rem; }
+}
 """
 HEADER = """<h1>ptinv</h1><p>A picture and a sentence: what is there becomes what you say.
 {model}</p>"""

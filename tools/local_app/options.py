@@ -1,6 +1,7 @@
 """Every setting as a page's field has it: its value as it is typed, and back."""
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,12 @@ def filled(value: Any) -> bool:
 
 def read(name: str, value: Any) -> Any:
     """The value of a setting from what is in its field."""
-    if isinstance(DEFAULTS[name], int) and isinstance(value, float) and value.is_integer():
-        return int(value)
+    default = DEFAULTS[name]
+    if name not in READ and isinstance(default, int | float) and not isinstance(default, bool):
+        with suppress(ValueError):
+            return type(default)(value)
     if name not in READ:
-        return value
+        return value  # as it is: ptinv says what it should be
     try:
         if name in BY_WORD:
             return dict(READ[name](part.strip()) for part in value.split(","))
@@ -46,8 +49,8 @@ def typed(name: str, value: Any) -> Any:
         spelt = {("" if word == DEFAULT else f"{word}="): v for word, v in value.items()}
         return ", ".join(f"{word}{typed('', v)}" for word, v in spelt.items())
     if isinstance(value, tuple | list):
-        return ":".join(f"{end:g}" for end in value)
-    return str(value) if name in READ else value
+        return ":".join(map(str, value))
+    return str(value) if isinstance(value, int | float) and value is not True else value
 
 
 def recorded(path: str | Path) -> tuple[Recipe, dict[str, Any]] | None:

@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import torch
+from PIL import Image
 from PIL.ImageOps import contain
 from torch import Tensor
 
@@ -23,7 +26,7 @@ from ptinv.storage.pictures import open_picture
 from ptinv.storage.provenance import Recipe, fingerprint
 
 from . import edits, options
-from .desk import Desk, Session, opened
+from .desk import KEPT, Desk, Session, opened
 from .edits import Start, Stopped, Wanted, Watch
 from .looks import RED, header
 
@@ -39,43 +42,36 @@ GROUPS = {
     ATTENTION: "Words and attention",
     EDIT: "The mask, and what is left",
 }
-LABELS = {"guidance": "Guidance ω", "negative": "What it should not show"}
-LABELS |= {"paste_back": "Keep the picture's own pixels outside the mask"}
+SAID = {  # of the fields that are seen at once: label, and what there is to say
+    "guidance": ("Guidance ω", "how closely the sentence is followed"),
+    "negative": ("What it should not show", None),
+    "paste_back": ("Keep the picture's own pixels where it may not change", None),
+}
 ONE = dict(concurrency_id="model", concurrency_limit=1)  # runs of the model, one after the other
 AT_ONCE = dict(queue=False, show_progress="hidden")
 SHOWN = (1024, 1024)  # pixels that a picture to brush on has at most
+WEEK = 7 * 86400  # seconds after which Gradio deletes its own copies
+MASKED = " Its mask was brushed by hand: brush it again."
 STOPPED = "Stopped."
 PROGRESS = gr.Progress()  # Gradio gives each run its own
 Updates = dict[Any, Any]  # by the page's part
 Runs = Iterator[Updates]
 
 
-class Upload(gr.Image):
-    """A picture as the file that was given: ptinv opens it, as any other."""
-
-    is_template = True
-
-    def preprocess(self, payload):
-        return payload and payload.path
-
-
 @contextmanager
-def told() -> Iterator[None]:
-    """The API's own sentences, as the page's errors."""
+def ending() -> Iterator[list[str]]:
+    """Ends a block where it is stopped, or refused by the API; its sentence is in the list then."""
+    said: list[str] = []
     try:
-        yield
+        yield said
+    except Stopped:
+        said.append(STOPPED)
+    except torch.OutOfMemoryError:
+        said.append("the device's memory is full; give a smaller picture, or start with --dtype")
     except (ptinv.InputError, FloatingPointError, OSError) as error:
-        raise gr.Error(str(error), title="Not so", print_exception=False) from error
-
-
-@contextmanager
-def stoppable() -> Iterator[list[Stopped]]:
-    """Ends a block that is stopped; the list has something in it then."""
-    ended: list[Stopped] = []
-    try:
-        yield ended
-    except Stopped as stop:
-        ended.append(stop)
+        said.append(str(error))
+    if said and said != [STOPPED]:
+        gr.Warning(said[0], title="That cannot be done")
 
 
 def noted(remarks: list[str], mask: Tensor | None) -> str:
@@ -88,20 +84,22 @@ class Page:
 
     def __init__(self, model: ptinv.StableDiffusion, folder: str, embedded: bool = False):
         self.desk = Desk(model)
-        self.blocks = gr.Blocks(title="ptinv", analytics_enabled=False, delete_cache=(600, 86400))
+        self.blocks = gr.Blocks(title="ptinv", analytics_enabled=False, delete_cache=(3600, WEEK))
         with self.blocks:
             self.session = gr.State(partial(Session, folder))
             gr.HTML(header(model.name, embedded), elem_id="head")
             with gr.Row():
-                with gr.Column(scale=5, min_width=320):
+                with gr.Column(scale=5, min_width=320, elem_id="asked"):
                     self.lay_out_question()
-                with gr.Column(scale=6, min_width=320):
+                with gr.Column(scale=6, min_width=320, elem_id="made"):
                     self.lay_out_answer()
             self.connect()
 
     def lay_out_question(self) -> None:
-        self.picture = Upload(
+        self.picture = gr.Image(
             label="Picture",
+            show_label=False,
+            elem_id="picture",
             sources=["upload", "webcam", "clipboard"],
             height=300,
             buttons=[],
@@ -110,7 +108,7 @@ class Page:
         self.prompt = gr.Textbox(
             label="What it should become", placeholder=EXAMPLES["birds"], max_lines=4
         )
-        with gr.Row():
+        with gr.Row(elem_id="buttons"):
             self.edit = gr.Button("Edit", variant="primary", min_width=90)
             self.look = gr.Button("Look first", min_width=90)
             self.stop = gr.Button("Stop", min_width=90)
@@ -120,21 +118,27 @@ class Page:
             label="Or one of these",
             type="index",
         )
-        self.method = gr.Dropdown(
-            [(f"{name}: {row.title}", name) for name, row in ptinv.METHODS.items()],
-            value="auto",
-            label="Method",
-        )
-        self.fields = {name: field_of(name) for name in options.USEFUL}
-        with gr.Accordion("All settings", open=False):
-            for group, title in GROUPS.items():
-                gr.Markdown(f"### {title}")
-                named = (name for name in options.REST if ABOUT[name]["group"] == group)
-                self.fields |= {name: field_of(name) for name in named}
+        with gr.Column(elem_id="settings"):
+            with gr.Group():
+                about = ptinv.METHODS["auto"].title
+                self.method = gr.Dropdown(
+                    [*ptinv.METHODS], value="auto", label="Method", info=about
+                )
+                self.fields = {name: field_of(name) for name in options.USEFUL}
+            with gr.Accordion("All settings", open=False):
+                for group, title in GROUPS.items():
+                    gr.Markdown(f"**{title}**")
+                    named = (name for name in options.REST if ABOUT[name]["group"] == group)
+                    with gr.Row(equal_height=True):
+                        self.fields |= {name: field_of(name) for name in named}
 
     def lay_out_answer(self) -> None:
         self.result = gr.ImageSlider(
-            label="Before and after", height=420, buttons=["fullscreen"], max_height=420
+            label="Before and after",
+            show_label=False,
+            height=420,
+            max_height=420,
+            buttons=["fullscreen"],
         )
         self.eta = gr.Slider(
             0, 1, 0.9, step=0.05, label="Strength η", info="0 is the picture, 1 the sentence alone"
@@ -147,7 +151,7 @@ class Page:
         )
         self.words = gr.CheckboxGroup(label="Words", elem_id="words", visible=False)
         self.mask = gr.ImageEditor(
-            label="Where it may change: brush or erase",
+            label="The mask: brush, or erase",
             type="pil",
             format="png",
             sources=[],
@@ -159,8 +163,13 @@ class Page:
             buttons=[],
             visible=False,
         )
-        self.history = gr.Gallery(
-            label="Your edits", columns=6, height=150, allow_preview=False, visible=False
+        self.history = gr.Dataset(
+            components=[gr.Image(render=False)],
+            samples=[],
+            label="Your edits, the newest first",
+            type="index",
+            samples_per_page=KEPT,
+            visible=False,
         )
 
     def connect(self) -> None:
@@ -175,16 +184,18 @@ class Page:
             self.edit.click(self.on_edit, **run),
             self.prompt.submit(self.on_edit, **run),
             self.eta.release(self.on_eta, **run),
-            self.look.click(self.on_look, **run | dict(show_progress_on=self.mask)),
+            self.look.click(self.on_look, **run),
         ]
         self.stop.click(self.on_stop, outputs=self.note, cancels=runs, **AT_ONCE)
         self.blocks.unload(self.on_leave)
 
-        self.picture.upload(self.on_upload, [self.session, self.picture], restored)
+        # as the file that was given: ptinv opens it, as any other
+        raw = dict(preprocess=False)
+        self.picture.upload(self.on_upload, [self.session, self.picture], restored, **raw)
         self.picture.clear(self.on_clear, self.session, shown)
         self.examples.click(self.on_example, [self.session, self.examples], restored)
-        self.history.select(self.on_history, self.session, restored)
-        changed = [self.session, self.method], [*self.fields.values(), self.eta]
+        self.history.click(self.on_history, [self.session, self.history], restored)
+        changed = [self.session, self.method], [*self.fields.values(), self.eta, self.method]
         self.method.change(self.on_method, *changed, **AT_ONCE)
         self.prompt.input(self.on_prompt, self.session, [self.source, self.words], **AT_ONCE)
         focus = self.source, self.fields["focus"]
@@ -216,53 +227,62 @@ class Page:
     def on_edit(self, request: gr.Request, progress: gr.Progress = PROGRESS, *asked) -> Runs:
         """Edits, from what is kept if it serves; shows what is understood before it samples."""
         session, *fields = asked
-        with told(), self.desk.seat(request.session_hash, progress) as watch:
+
+        def run(watch: Watch) -> Runs:
             yield from self.run(watch, session, self.wanted(session, *fields))
+
+        return self.seated(request, progress, run)
 
     def on_eta(self, request: gr.Request, progress: gr.Progress = PROGRESS, *asked) -> Runs:
         """Samples the edit that is shown at another strength; before there is one, notes it."""
         session, eta = asked[0], asked[4]
         session.moved = True
-        if session.last is None or "eta" in session.last.row.ignored:
-            return
-        wanted = replace(session.last, options=session.last.options | {"eta": eta})
-        with told(), self.desk.seat(request.session_hash, progress) as watch:
-            yield from self.run(watch, session, wanted)
+
+        def run(watch: Watch) -> Runs:
+            if session.last and "eta" not in session.last.row.ignored:
+                options = session.last.options | {"eta": eta}
+                yield from self.run(watch, session, replace(session.last, options=options))
+
+        return self.seated(request, progress, run)
 
     def on_look(self, request: gr.Request, progress: gr.Progress = PROGRESS, *asked) -> Runs:
         """Shows what an edit understands, without making it; what was brushed goes."""
         session, *fields = asked
         session.brushed = False
-        with told(), self.desk.seat(request.session_hash, progress) as watch:
+
+        def run(watch: Watch) -> Runs:
             wanted = self.wanted(session, *fields)
-            with stoppable() as ended:
-                start = edits.begin(self.desk.model, wanted, watch, session.start)
-                session.start = start
-                yield self.understood(start)
-                mask = edits.look(self.desk.model, start, wanted, watch)
-                yield {**self.masked(wanted, mask), self.note: noted(start.remarks, mask)}
-        if ended:
-            yield {self.note: STOPPED}
+            session.start = edits.begin(self.desk.model, wanted, watch, session.start)
+            yield self.understood(session.start)
+            mask = edits.look(self.desk.model, session.start, wanted, watch)
+            yield {**self.masked(wanted, mask), self.note: noted(session.start.remarks, mask)}
+
+        return self.seated(request, progress, run)
+
+    def seated(
+        self, request: gr.Request, progress: gr.Progress, run: Callable[[Watch], Runs]
+    ) -> Runs:
+        """A run that has the model, as far as it goes."""
+        with ending() as said, self.desk.seat(request.session_hash, progress) as watch:
+            yield from run(watch)
+        if said:
+            yield {self.note: said[0]}
 
     def run(self, watch: Watch, session: Session, wanted: Wanted) -> Runs:
         """Makes an edit and shows it."""
-        with stoppable() as ended:
-            start = edits.begin(self.desk.model, wanted, watch, session.start)
-            session.start = start
-            yield self.understood(start)
-            result, remarks = edits.make(self.desk.model, start, wanted, watch)
-            entry, session.last = session.add(result), wanted
-            seconds = time.monotonic() - watch.begun
-            yield {
-                self.result: tuple(map(str, entry)),
-                self.eta: gr.update(value=result.request.settings.eta),
-                self.download: gr.update(value=str(entry.after), interactive=True),
-                self.history: self.listed(session),
-                self.note: noted([*remarks, f"{seconds:.0f} s"], result.mask),
-                **({} if "mask" in wanted.options else self.masked(wanted, result.mask)),
-            }
-        if ended:
-            yield {self.note: STOPPED}
+        session.start = edits.begin(self.desk.model, wanted, watch, session.start)
+        yield self.understood(session.start)
+        result, remarks = edits.make(self.desk.model, session.start, wanted, watch)
+        entry, session.last = session.add(result), wanted
+        seconds = time.monotonic() - watch.begun
+        yield {
+            self.result: tuple(map(str, entry)),
+            self.eta: gr.update(value=result.request.settings.eta),
+            self.download: gr.update(value=str(entry.after), interactive=True),
+            self.history: self.listed(session),
+            self.note: noted([*remarks, f"made in {seconds:.0f} s"], result.mask),
+            **({} if "mask" in wanted.options else self.masked(wanted, result.mask)),
+        }
 
     def on_stop(self, request: gr.Request) -> str:
         """Stops this person's run, wherever it is."""
@@ -275,50 +295,48 @@ class Page:
 
     # what changes what is asked for
 
-    def on_upload(self, session: Session, path: str) -> Updates:
+    def on_upload(self, session: Session, file: dict[str, Any]) -> Updates:
         """Takes a picture; where ptinv made it, also the settings, and what it was made of if that
         is at hand."""
-        with told():
-            picture, found = opened(path), options.recorded(path)
-        if not found:
-            return self.taken(session, lambda: session.take(picture))
-        recipe, chosen = found
-        at_hand = [*filter(None, [session.picture]), *(e.before for e in session.history)]
-        for known in [*at_hand, *PICTURES]:
-            if fingerprint(open_picture(known)) == recipe.picture_hash:
-                updates = self.taken(session, lambda: session.take(open_picture(known)))
-                said = "The settings are restored, and the picture that they were for."
-                break
-        else:
-            updates = self.taken(session, lambda: session.take(picture))
-            said = "The settings are restored. To repeat the edit, give the picture it was made of."
-        if recipe.mask_hash:
-            said += " The mask was brushed by hand: brush it again."
-        return updates | self.restored(session, recipe, chosen) | {self.note: said}
+        with ending() as said:
+            picture, found = opened(file["path"]), options.recorded(file["path"])
+            if not found:
+                return self.taken(session, picture)
+            recipe, _ = found
+            at_hand = [*filter(None, [session.picture]), *(e.before for e in session.history)]
+            known = map(open_picture, [*at_hand, *PICTURES])
+            same = (other for other in known if fingerprint(other) == recipe.picture_hash)
+            about = "The settings are restored"
+            if before := next(same, None):
+                picture, about = before, f"{about}, and the picture that they were for."
+            else:
+                about += ". To repeat the edit, give the picture that it was made of."
+            about += MASKED if recipe.mask_hash else ""
+            updates = self.taken(session, picture)
+            return updates | self.restored(session, *found) | {self.note: about}
+        # what was there before
+        return {self.picture: session.picture and str(session.picture), self.note: said[0]}
 
     def on_example(self, session: Session, index: int) -> Updates:
         """Takes an example, with a sentence for it."""
-        picture = open_picture(PICTURES[index])
-        prompt = [*EXAMPLES.values()][index]
-        return self.taken(session, lambda: session.take(picture)) | {self.prompt: prompt}
+        picture, prompt = open_picture(PICTURES[index]), [*EXAMPLES.values()][index]
+        return self.taken(session, picture) | {self.prompt: prompt}
 
-    def on_history(self, session: Session, event: gr.SelectData) -> Updates:
+    def on_history(self, session: Session, index: int) -> Updates:
         """Shows an earlier edit, and restores its settings."""
-        entry = session.history[event.index]
-        updates = self.taken(session, lambda: session.turn_to(entry.before))
-        recipe, chosen = options.recorded(entry.after)
-        return (
-            updates
-            | self.restored(session, recipe, chosen)
-            | {
+        entry = session.history[index]
+        with ending() as said:
+            found = options.recorded(entry.after)
+            updates = self.taken(session, entry.before) | self.restored(session, *found)
+            return updates | {
                 self.result: tuple(map(str, entry)),
                 self.download: gr.update(value=str(entry.after), interactive=True),
             }
-        )
+        return {self.note: said[0]}
 
     def on_clear(self, session: Session) -> Updates:
         """Takes the picture away."""
-        updates = self.taken(session, lambda: session.turn_to(None))
+        updates = self.taken(session, None)
         del updates[self.picture]
         return updates
 
@@ -326,7 +344,8 @@ class Page:
         """Shows the settings that a method reads, with its own defaults."""
         row = ptinv.METHODS[method]
         fields = [gr.update(visible=n not in row.ignored, **hint(row, n)) for n in self.fields]
-        return [*fields, gr.update(visible="eta" not in row.ignored)]
+        eta = gr.update(visible="eta" not in row.ignored)
+        return [*fields, eta, gr.update(info=row.title)]
 
     def on_prompt(self, session: Session) -> list[Any]:
         """Forgets what was understood of another sentence."""
@@ -349,10 +368,9 @@ class Page:
 
     # what is shown
 
-    def taken(self, session: Session, take: Callable[[], None]) -> Updates:
-        """The page with another picture."""
-        with told():
-            take()
+    def taken(self, session: Session, picture: Image.Image | Path | None) -> Updates:
+        """The page with another picture: one that was opened, or a file of the session's."""
+        session.take(picture)
         return {
             self.picture: session.picture and str(session.picture),
             self.result: None,
@@ -382,7 +400,7 @@ class Page:
         follows = edits.follows_words(start.wanted)
         lit = "the mask follows them" if follows else "they are new to the picture"
         choices = [(word, i) for i, word in enumerate(words)]
-        label = f"Lit words: {lit}. Click one to correct that, then edit or look again"
+        label = f"Lit words: {lit}. Click one to correct it"
         seen = bool(words) and (follows or bool(start.source))
         return {
             self.source: start.source,
@@ -398,26 +416,26 @@ class Page:
 
     def listed(self, session: Session) -> Any:
         """The history, newest first."""
-        return gr.update(value=[str(e.after) for e in session.history], visible=True)
+        return gr.Dataset(samples=[[str(e.after)] for e in session.history], visible=True)
 
 
 def field_of(name: str) -> Any:
     """The field of a setting; empty, it is as the method has it."""
     default, choices = DEFAULTS[name], ABOUT[name]["choices"]
-    how = {"label": LABELS.get(name, name), "info": options.limits(name)}
+    label, info = SAID.get(name, (name.replace("_", " "), options.limits(name)))
+    auto = ptinv.METHODS["auto"]
+    how = dict(label=label, info=info, min_width=200, visible=name not in auto.ignored)
     if default is False:
         return gr.Checkbox(**how)
-    how |= hint(ptinv.METHODS["auto"], name)
+    how |= hint(auto, name)
     if choices:
         return gr.Dropdown([("", ""), *((c, c) for c in choices)], value="", **how)
-    if isinstance(default, int | float) and name not in options.READ:
-        return gr.Number(value=None, **how)
     return gr.Textbox(max_lines=2, **how)
 
 
 def hint(row: ptinv.Method, name: str) -> dict[str, str]:
     """What a field shows while it is empty: the method's own default."""
     own = row.own(name)
-    if own in (None, "", {}, False) and not isinstance(own, float) or ABOUT[name]["choices"]:
+    if own is None or own is False or own in ("", {}) or ABOUT[name]["choices"]:
         return {}
     return {"placeholder": str(options.typed(name, own))}
