@@ -59,6 +59,7 @@ def serve(args: argparse.Namespace, folder: str) -> None:
         server_port=port,
         theme=looks.THEME,
         css=looks.CSS,
+        js=looks.KEYS,
         app_kwargs={"middleware": [(Guarded, (), {})]},
         state_session_capacity=SESSIONS,
         max_file_size="256mb",

@@ -26,7 +26,8 @@ THEME = gr.themes.Base(
     button_primary_text_color="white",
 )
 CSS = """
-.gradio-container, .gradio-container > main { width: 100%; max-width: 1240px !important; }
+.gradio-container, .gradio-container > main { width: 100%; max-width: 1240px !important;
+  margin-inline: auto; }
 footer { display: none !important; }
 #head h1 { font-size: 1.5rem; font-weight: 650; margin: .6rem 0 0; letter-spacing: -.01em; }
 #head p { color: var(--body-text-color-subdued); margin: .1rem 0 .4rem; }
@@ -45,6 +46,11 @@ footer { display: none !important; }
   #buttons button { white-space: nowrap; padding-inline: .5rem; }
 }
 """
+# Gradio's slider is released by a pointer alone; by keys, it is so when one goes up
+KEYS = """() => document.addEventListener("keyup", (event) => {
+  if (event.target.matches("#eta input[type=range]") && event.key !== "Tab")
+    event.target.dispatchEvent(new Event("pointerup", { bubbles: true }));
+})"""
 HEADER = """<h1>ptinv</h1><p>A picture and a sentence: what is there becomes what you say.
 {model}</p>"""
 

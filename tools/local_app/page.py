@@ -49,7 +49,7 @@ SAID = {  # of the fields that are seen at once: label, and what there is to say
 }
 ONE = dict(concurrency_id="model", concurrency_limit=1)  # runs of the model, one after the other
 AT_ONCE = dict(queue=False, show_progress="hidden")
-SHOWN = (1024, 1024)  # pixels that a picture to brush on has at most
+SHOWN = (512, 512)  # pixels that a picture to brush on has at most
 WEEK = 7 * 86400  # seconds after which Gradio deletes its own copies
 MASKED = " Its mask was brushed by hand: brush it again."
 STOPPED = "Stopped."
@@ -87,7 +87,7 @@ class Page:
         self.blocks = gr.Blocks(title="ptinv", analytics_enabled=False, delete_cache=(3600, WEEK))
         with self.blocks:
             self.session = gr.State(partial(Session, folder))
-            gr.HTML(header(model.name, embedded), elem_id="head")
+            gr.HTML(header(model.name, embedded), elem_id="head", padding=False)
             with gr.Row():
                 with gr.Column(scale=5, min_width=320, elem_id="asked"):
                     self.lay_out_question()
@@ -135,13 +135,20 @@ class Page:
     def lay_out_answer(self) -> None:
         self.result = gr.ImageSlider(
             label="Before and after",
+            elem_id="result",
             show_label=False,
             height=420,
             max_height=420,
             buttons=["fullscreen"],
         )
         self.eta = gr.Slider(
-            0, 1, 0.9, step=0.05, label="Strength η", info="0 is the picture, 1 the sentence alone"
+            0,
+            1,
+            0.9,
+            step=0.05,
+            elem_id="eta",
+            label="Strength η",
+            info="0 is the picture, 1 the sentence alone",
         )
         with gr.Row():
             self.note = gr.Markdown(elem_id="note")
@@ -152,6 +159,7 @@ class Page:
         self.words = gr.CheckboxGroup(label="Words", elem_id="words", visible=False)
         self.mask = gr.ImageEditor(
             label="The mask: brush, or erase",
+            elem_id="mask",
             type="pil",
             format="png",
             sources=[],
@@ -166,6 +174,7 @@ class Page:
         self.history = gr.Dataset(
             components=[gr.Image(render=False)],
             samples=[],
+            elem_id="history",
             label="Your edits, the newest first",
             type="index",
             samples_per_page=KEPT,
@@ -183,7 +192,7 @@ class Page:
         runs = [
             self.edit.click(self.on_edit, **run),
             self.prompt.submit(self.on_edit, **run),
-            self.eta.release(self.on_eta, **run),
+            self.eta.release(self.on_eta, trigger_mode="always_last", **run),
             self.look.click(self.on_look, **run),
         ]
         self.stop.click(self.on_stop, outputs=self.note, cancels=runs, **AT_ONCE)
@@ -231,7 +240,7 @@ class Page:
         def run(watch: Watch) -> Runs:
             yield from self.run(watch, session, self.wanted(session, *fields))
 
-        return self.seated(request, progress, run)
+        yield from self.seated(request, progress, run)
 
     def on_eta(self, request: gr.Request, progress: gr.Progress = PROGRESS, *asked) -> Runs:
         """Samples the edit that is shown at another strength; before there is one, notes it."""
@@ -243,7 +252,7 @@ class Page:
                 options = session.last.options | {"eta": eta}
                 yield from self.run(watch, session, replace(session.last, options=options))
 
-        return self.seated(request, progress, run)
+        yield from self.seated(request, progress, run)
 
     def on_look(self, request: gr.Request, progress: gr.Progress = PROGRESS, *asked) -> Runs:
         """Shows what an edit understands, without making it; what was brushed goes."""
@@ -253,11 +262,11 @@ class Page:
         def run(watch: Watch) -> Runs:
             wanted = self.wanted(session, *fields)
             session.start = edits.begin(self.desk.model, wanted, watch, session.start)
-            yield self.understood(session.start)
+            yield self.understood(session.start) | {self.mask: gr.update(visible=False)}
             mask = edits.look(self.desk.model, session.start, wanted, watch)
             yield {**self.masked(wanted, mask), self.note: noted(session.start.remarks, mask)}
 
-        return self.seated(request, progress, run)
+        yield from self.seated(request, progress, run)
 
     def seated(
         self, request: gr.Request, progress: gr.Progress, run: Callable[[Watch], Runs]
@@ -277,7 +286,8 @@ class Page:
         seconds = time.monotonic() - watch.begun
         yield {
             self.result: tuple(map(str, entry)),
-            self.eta: gr.update(value=result.request.settings.eta),
+            # where the person has not said, it is the method's; never moved from under a hand
+            **({} if session.moved else {self.eta: result.request.settings.eta}),
             self.download: gr.update(value=str(entry.after), interactive=True),
             self.history: self.listed(session),
             self.note: noted([*remarks, f"made in {seconds:.0f} s"], result.mask),
@@ -412,7 +422,8 @@ class Page:
         picture = contain(wanted.picture, SHOWN)
         layers = [] if mask is None else [edits.layer(mask, picture.size)]
         value = {"background": picture, "layers": layers, "composite": None}
-        return {self.mask: gr.update(value=value, visible=True)}
+        # its layers are put where they belong on a canvas of their own size alone
+        return {self.mask: gr.update(value=value, canvas_size=picture.size, visible=True)}
 
     def listed(self, session: Session) -> Any:
         """The history, newest first."""
@@ -424,7 +435,8 @@ def field_of(name: str) -> Any:
     default, choices = DEFAULTS[name], ABOUT[name]["choices"]
     label, info = SAID.get(name, (name.replace("_", " "), options.limits(name)))
     auto = ptinv.METHODS["auto"]
-    how = dict(label=label, info=info, min_width=200, visible=name not in auto.ignored)
+    how = dict(label=label, info=info, elem_id=name, min_width=200)
+    how["visible"] = name not in auto.ignored
     if default is False:
         return gr.Checkbox(**how)
     how |= hint(auto, name)
