@@ -1,0 +1,398 @@
+"""The page without a browser: what it keeps and shares, stops, forgets and restores; bad starts."""
+
+import gc
+import socket
+import sys
+import threading
+import types
+import warnings
+
+import app
+import numpy as np
+import pytest
+import torch
+from local_app import edits, options
+from local_app.desk import KEPT, Desk, Session
+from local_app.edits import Start, Stopped, Wanted, Watch, source_with, words_of
+from PIL import Image
+from small import OTHER_PROMPT, PROMPT
+
+import ptinv
+from ptinv.methods.request import opened
+from ptinv.storage.provenance import Recipe
+
+STEPS = 4
+FEW = {"steps": STEPS, "encode_ratio": 1.0}
+
+
+def wanted(picture, method="pti", prompt=PROMPT, **given):
+    return Wanted(opened(picture), prompt, method, FEW | given)
+
+
+def watch():
+    return Watch(lambda share, text: None)
+
+
+@pytest.mark.parametrize("method", ["auto", "pti", "direct", "sdedit"])
+def test_another_strength_only_samples_again_and_is_what_python_makes(
+    small_model, picture, unet_calls, method
+):
+    first = wanted(picture, method)
+    start = edits.begin(small_model, first, watch())
+    edits.make(small_model, start, first, watch())
+    again = wanted(picture, method, eta=0.3) if "eta" not in first.row.ignored else first
+    before = len(unet_calls)
+    assert edits.begin(small_model, again, watch(), start) is start
+    result, _ = edits.make(small_model, start, again, watch())
+    draws = again.settings.mask_draws if "difference" in again.settings.mask_names else 0
+    assert len(unet_calls) - before == STEPS + -(-draws // 4)  # four noises a call
+    alone = ptinv.edit(small_model, picture, PROMPT, method, **again.given)
+    assert result.picture.tobytes() == alone.tobytes()
+
+
+def test_a_start_serves_what_does_not_change_it(small_model, picture):
+    start = edits.begin(small_model, wanted(picture, "auto"), watch())
+    serves = [{}, {"eta": 0.2}, {"guidance": 2.0}, {"mask": None}, {"source": start.source}]
+    other = [{"seed": 1}, {"steps": 5}, {"source": "a red boat"}, {"method": "fast"}]
+    other += [{"prompt": OTHER_PROMPT}]
+    for how in serves:
+        assert start.serves(wanted(picture, **{"method": "auto"} | how)), how
+    for how in other:
+        assert not start.serves(wanted(picture, **{"method": "auto"} | how)), how
+    assert not start.serves(wanted(picture.transpose(Image.Transpose.ROTATE_180), "auto"))
+    tuned = Start(wanted(picture), start.inversion, [])
+    assert not tuned.serves(wanted(picture, guidance=2.0))  # tuned at another
+
+
+def test_what_is_looked_at_is_the_edit_s_own_mask(small_model, picture):
+    for method in ("auto", "pti"):
+        asked = wanted(picture, method, mask_threshold=0.4)
+        start = edits.begin(small_model, asked, watch())
+        steps = ptinv.steps(small_model, picture, PROMPT, method, **asked.given)
+        first = next(step.mask for step in steps if step.mask is not None)
+        assert torch.equal(edits.look(small_model, start, asked, watch()), first)
+    asked = wanted(picture, "ddim-global")
+    start = edits.begin(small_model, asked, watch())
+    assert edits.look(small_model, start, asked, watch()) is None
+
+
+@pytest.mark.parametrize("method", ["auto", "pti", "direct"])
+def test_a_run_stops_within_one_call_wherever_it_is(small_model, picture, unet_calls, method):
+    asked, calm = wanted(picture, method), watch()
+    start = edits.begin(small_model, asked, calm)
+    edits.make(small_model, start, asked, calm)
+    whole = len(unet_calls)
+    for allowed in range(1, whole, 3):
+        unet_calls.clear()
+        asks = watch()
+        asks.say = lambda share, text, asks=asks, n=allowed: setattr(
+            asks, "stopped", len(unet_calls) >= n
+        )
+        with pytest.raises(Stopped):
+            edits.make(small_model, edits.begin(small_model, asked, asks), asked, asks)
+        assert len(unet_calls) == allowed
+
+
+@pytest.mark.parametrize("method", ["auto", "pti", "null-text", "direct", "ilvr"])
+def test_progress_rises_to_its_end_as_expected(small_model, picture, method):
+    said, asked = [], wanted(picture, method, inner_steps=2)
+    seen = Watch(lambda share, text: said.append((share, text)))
+    start = edits.begin(small_model, asked, seen)
+    expected = seen.rows
+    edits.make(small_model, start, asked, seen)
+    assert 0.5 < expected / seen.done < 2
+    assert said[-1][0] == pytest.approx(1) and said[-1][1].endswith(" · 0 s left")
+    assert f"sampling, step {STEPS} of {STEPS}" in said[-1][1]
+
+
+def test_remarks_are_the_page_s_and_no_warning_s(small_model, picture, remarks):
+    start = edits.begin(small_model, wanted(picture, "auto"), watch())
+    assert any(remark.startswith("the picture shows: ") for remark in start.remarks)
+    assert remarks.messages == []
+
+
+# what an edit is about
+
+
+def about(model, prompt, source, method="auto", **given):
+    """A start whose picture shows what a text says."""
+    inversion = types.SimpleNamespace(settings={"source": source})
+    return Start(Wanted(None, prompt, method, given), inversion, [])
+
+
+@pytest.mark.parametrize(
+    "prompt, source, shown, new",
+    [
+        ("two pink dogs in the snow", "two pink birds in the snow", "two pink dogs snow", "dogs"),
+        ("a red car on the sand", "a red car", "red car sand", "sand"),
+        ("a red car", "a red car", "red car", ""),
+    ],
+)
+def test_the_words_that_are_new_are_lit(small_model, prompt, source, shown, new):
+    words, lit = words_of(small_model, about(small_model, prompt, source))
+    assert " ".join(words) == shown and " ".join(words[i] for i in lit) == new
+
+
+def test_the_words_that_a_mask_follows_are_lit(small_model):
+    words, lit = words_of(small_model, about(small_model, "a red car on the grass", "", "pti"))
+    assert [words[i] for i in lit] == ["red", "car"]
+    start = about(small_model, "a red car on the grass", "", "pti", focus="grass")
+    assert [words[i] for i in words_of(small_model, start)[1]] == ["grass"]
+
+
+@pytest.mark.parametrize(
+    "new, corrected",
+    [
+        ([2], "two pink birds in the snow"),  # as it was read
+        ([], "two pink dogs in the snow"),
+        ([1, 2], "two birds in the snow"),
+        ([2, 3], "two pink birds in the"),
+        ([0], "pink dogs in the snow"),
+    ],
+)
+def test_a_click_on_a_word_corrects_what_the_picture_shows(small_model, new, corrected):
+    start = about(small_model, "two pink dogs in the snow", "two pink birds in the snow")
+    assert source_with(small_model, start, new) == corrected
+
+
+def test_words_of_one_change_are_corrected_one_by_one_where_they_pair(small_model):
+    start = about(small_model, "a blue boat on the sand", "a red car on the sand")
+    assert source_with(small_model, start, [0]) == "a red boat on the sand"
+    assert source_with(small_model, start, [1]) == "a blue car on the sand"
+
+
+def test_a_mask_is_painted_over_and_read_back():
+    mask = torch.zeros(1, 1, 8, 12)
+    mask[..., 2:5, 3:7] = 1
+    shown = edits.layer(mask, (48, 32))
+    read = np.asarray(edits.brushed([shown], (48, 32))) > 0
+    assert read[8:20, 12:28].all() and not read[:4].any() and not read[:, 40:].any()
+    stroke = Image.new("RGBA", (96, 64), (0, 0, 0, 0))
+    stroke.paste((230, 40, 40, 255), (80, 0, 96, 8))
+    both = np.asarray(edits.brushed([shown, stroke], (48, 32))) > 0
+    assert both[:4, 40:].all() and both[8:20, 12:28].all()
+    assert edits.brushed([Image.new("RGBA", (9, 9), (255, 0, 0, 0))], (48, 32)) is None
+    assert edits.brushed([], (48, 32)) is None
+
+
+# settings as text
+
+VALUES = {
+    "steps": 30, "encode_ratio": 0.55, "lr": 1e-5, "seed": 2**60 + 1, "negative": "snow, trees",
+    "guidance_gate": (0.25, 1.0), "cross_replace": {"default": 0.3, "car": (0.2, 0.6)},
+    "reweight": {"yellow": 2.5, "car": 0.0}, "self_replace": (0.1, 0.5), "sampler": "ancestral",
+    "mask_from": "attention*~difference", "paste_back": True, "focus": "yellow car",
+}  # fmt: skip
+
+
+def test_every_setting_has_a_field_and_is_read_as_it_is_typed():
+    for name, value in VALUES.items():
+        assert options.read(name, options.typed(name, value)) == value, name
+    fields = {*options.USEFUL, *options.REST, *options.OWN, *options.IDLE}
+    assert fields == {*vars(ptinv.Settings())}
+    assert options.given({"steps": "", "lr": None, "paste_back": False, "seed": " 0 "}) == {
+        "seed": 0
+    }
+
+
+@pytest.mark.parametrize(
+    "name, typed, reason",
+    [
+        ("steps", "many", "steps must be a whole number from 1 to 500, not 'many'"),
+        ("steps", "2.5", "steps must be a whole number"),
+        ("guidance", "-1", "guidance must be a number from 0 to 100, not -1.0"),
+        ("reweight", "car", "reweight: 'car' is not WORD=FACTOR"),
+        ("guidance_gate", "first", "guidance_gate: 'first' is not a share of the steps"),
+        ("focus", "boat", '"boat" is not in the prompt'),
+    ],
+)
+def test_a_bad_setting_is_refused_in_the_api_s_sentence(small_model, picture, name, typed, reason):
+    with pytest.raises(ptinv.InputError, match=reason):
+        asked = wanted(picture, **options.given({name: typed}))
+        edits.begin(small_model, asked, watch())
+
+
+@pytest.mark.parametrize(
+    "method, given",
+    [
+        ("auto", {}),
+        ("auto", {"eta": 0.9, "source": "a red car on the grass"}),
+        ("pti", {"eta": 0.4, "negative": "snow", "reweight": {"car": 2.0}}),
+        ("direct", {"cross_replace": {"car": (0.2, 0.6), "default": 0.5}}),
+        ("ilvr", {"low_pass": 2}),
+    ],
+)
+def test_a_record_brings_back_fields_that_make_the_same(
+    small_model, picture, tmp_path, method, given
+):
+    path = tmp_path / "a.png"
+    made = ptinv.result(small_model, picture, PROMPT, method, **FEW | given)
+    made.save(path)
+    recipe, chosen = options.recorded(path)
+    assert (recipe.prompt, recipe.method) == (PROMPT, method)
+    typed = {name: options.typed(name, value) for name, value in chosen.items()}
+    asked = Wanted(opened(picture), PROMPT, method, options.given(typed))
+    again, _ = edits.make(small_model, edits.begin(small_model, asked, watch()), asked, watch())
+    again.save(tmp_path / "b.png")
+    assert again.picture.tobytes() == made.picture.tobytes()
+    assert Recipe.read(tmp_path / "b.png").settings == recipe.settings
+
+
+def test_pictures_without_an_edit_s_record_bring_none(small_model, picture, tmp_path):
+    picture.save(tmp_path / "plain.png")
+    assert options.recorded(tmp_path / "plain.png") is None
+
+
+# one model, many people
+
+
+def test_files_are_those_of_the_history_and_go_with_the_session(small_model, picture, tmp_path):
+    session = Session(str(tmp_path))
+    session.take(opened(picture))
+    asked = wanted(picture, "ddim-global")
+    start = edits.begin(small_model, asked, watch())
+    result, _ = edits.make(small_model, start, asked, watch())
+    for _ in range(KEPT + 3):
+        session.add(result)
+    assert len(session.history) == KEPT
+    assert {*session.folder.iterdir()} == {session.picture, *(e.after for e in session.history)}
+    assert session.history[0].after.name.startswith("a-yellow-car-on-the-grass-")
+    session.take(None)
+    assert session.history[0].before.exists()  # an edit of the history was made of it
+    del session
+    gc.collect()
+    assert not any(tmp_path.iterdir())
+
+
+def test_one_has_the_model_at_a_time_and_stops_no_one_else(small_model):
+    desk, order = Desk(small_model), []
+    with desk.seat("one", print) as first:
+        other = threading.Thread(target=lambda: order.append(desk.seat("two", print).__enter__()))
+        other.start()
+        other.join(0.2)
+        assert other.is_alive() and order == []
+        desk.stop("two")
+        assert not first.stopped
+        desk.stop("one")
+        assert first.stopped
+    other.join(10)
+    desk.stop("two")
+    assert order[0].stopped
+
+
+@pytest.fixture
+def page(small_model, tmp_path):
+    """The page's parts, without a browser."""
+    pytest.importorskip("gradio", reason='the page needs pip install -e ".[app]"')
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what its libraries say of each other as they start
+        from local_app.page import Page
+
+        return Page(small_model, str(tmp_path))
+
+
+def asked_of(page, session, **given):
+    """What the browser sends of the fields."""
+    said = {"prompt": PROMPT, "method": "pti", "source": "", "eta": 0.9, "mask": None} | given
+    fields = {"steps": "2", "encode_ratio": "1"}
+    own = [said[name] for name in ("prompt", "method", "source", "eta", "mask")]
+    return [session, *own, *(said.get(n, fields.get(n, "")) for n in page.fields)]
+
+
+PERSON = types.SimpleNamespace(session_hash="somebody")
+
+
+def run(handler, asked):
+    """All that a run shows, the later over the earlier."""
+    updates = {}
+    for more in handler(PERSON, lambda share, desc: None, *asked):
+        updates |= more
+    return updates
+
+
+def test_fifty_edits_take_no_more_memory_than_ten(page, picture, tmp_path):
+    session = Session(str(tmp_path))
+    session.take(opened(picture))
+    tensors = []
+    for i in range(50):
+        asked = asked_of(page, session, prompt=[PROMPT, OTHER_PROMPT][i % 2], eta=i / 50)
+        assert page.result in run(page.on_edit, asked)
+        gc.collect()
+        tensors.append(sum(isinstance(o, torch.Tensor) for o in gc.get_objects()))
+    assert tensors[-1] <= tensors[9]
+    assert len([*session.folder.iterdir()]) == KEPT + 1
+
+
+def test_the_page_says_what_is_wrong_and_goes_on(page, picture, tmp_path, recwarn):
+    session = Session(str(tmp_path))
+    said = run(page.on_edit, asked_of(page, session))
+    assert said == {page.note: "there is no picture yet; give one, or take an example"}
+    session.take(opened(picture))
+    said = run(page.on_edit, asked_of(page, session, prompt=" "))
+    assert said[page.note].startswith("the prompt is empty")
+    (tmp_path / "notes.png").write_text("a yellow car")
+    said = page.on_upload(session, {"path": str(tmp_path / "notes.png")})
+    assert said[page.note].startswith("notes.png: the file is not a picture")
+    assert said[page.picture] == str(session.picture)  # what was there stays
+    assert page.result in run(page.on_edit, asked_of(page, session))
+
+
+def test_a_strength_before_any_edit_is_noted_and_then_kept(page, picture, tmp_path):
+    session = Session(str(tmp_path))
+    session.take(opened(picture))
+    assert run(page.on_eta, asked_of(page, session, eta=0.4)) == {}
+    run(page.on_edit, asked_of(page, session, eta=0.4))
+    assert Recipe.read(session.history[0].after).settings.eta == 0.4
+    run(page.on_eta, asked_of(page, session, eta=0.2, prompt="something else by now"))
+    recipe = Recipe.read(session.history[0].after)
+    assert (recipe.settings.eta, recipe.prompt) == (0.2, PROMPT)
+
+
+def test_a_brushed_mask_is_the_edit_s_until_one_looks_again(page, picture, tmp_path):
+    session = Session(str(tmp_path))
+    session.take(opened(picture))
+    layer = Image.new("RGBA", (96, 64), (0, 0, 0, 0))
+    layer.paste((230, 40, 40, 255), (0, 0, 48, 64))
+    page.on_brush(session)
+    mask = {"layers": [layer]}
+    shown = run(page.on_edit, asked_of(page, session, mask=mask, paste_back=True))
+    assert page.mask not in shown  # what was brushed stays as it is
+    made = np.asarray(Image.open(session.history[0].after))
+    assert (made[:, 32:] == np.asarray(picture)[:, 32:]).all() and (made != picture).any()
+    assert page.mask in run(page.on_look, asked_of(page, session, mask=mask))
+    run(page.on_edit, asked_of(page, session, mask=mask))
+    assert not Recipe.read(session.history[0].after).mask_hash
+
+
+# the program
+
+
+@pytest.mark.parametrize(
+    "words, reason",
+    [
+        (["--model", "nowhere"], "nowhere"),
+        (["--port", "0"], "--port must be a whole number from 1 to 65535"),
+        (["--host", "no such host"], "cannot listen at no such host:"),
+        (["--dtype", "int8"], "int8"),
+    ],
+)
+def test_a_bad_start_ends_in_a_line(capsys, words, reason):
+    assert app.main(words) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.startswith("app.py: ") and reason in said.err
+    assert len(said.err.splitlines()) == 1
+
+
+def test_a_taken_port_is_named(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert app.main(["--port", str(port)]) == 2
+    assert f"cannot listen at 127.0.0.1:{port} (Address already in use)" in capsys.readouterr().err
+
+
+def test_without_gradio_it_says_how_to_install_it(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    for name in [n for n in sys.modules if n in ("local_app.page", "local_app.looks")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert app.main([]) == 2
+    assert 'pip install -e ".[app]"' in capsys.readouterr().err
