@@ -99,7 +99,9 @@ def free_port(host: str, port: int | None) -> int:
         check("--port", port, 1, 65535, whole=True)
     for tried in [port] if port else range(PORT, PORT + 100):
         try:
-            with socket.create_server((host, tried)):
+            with socket.socket() as listening:
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listening.bind((host, tried))
                 return tried
         except (OSError, UnicodeError) as error:
             wrong = error

