@@ -34,7 +34,10 @@ def watch():
     return Watch(lambda share, text: None)
 
 
-@pytest.mark.parametrize("method", ["auto", "pti", "direct", "sdedit"])
+SLOW = pytest.param("direct", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("method", ["auto", "pti", SLOW, "sdedit"])
 def test_another_strength_only_samples_again_and_is_what_python_makes(
     small_model, picture, unet_calls, method
 ):
@@ -78,7 +81,7 @@ def test_what_is_looked_at_is_the_edit_s_own_mask(small_model, picture):
     assert edits.look(small_model, start, asked, watch()) is None
 
 
-@pytest.mark.parametrize("method", ["auto", "pti", "direct"])
+@pytest.mark.parametrize("method", ["auto", "pti", SLOW])
 def test_a_run_stops_within_one_call_wherever_it_is(small_model, picture, unet_calls, method):
     asked, calm = wanted(picture, method), watch()
     start = edits.begin(small_model, asked, calm)
@@ -183,7 +186,7 @@ VALUES = {
     "steps": 30, "encode_ratio": 0.55, "lr": 1e-5, "seed": 2**60 + 1, "negative": "snow, trees",
     "guidance_gate": (0.25, 1.0), "cross_replace": {"default": 0.3, "car": (0.2, 0.6)},
     "reweight": {"yellow": 2.5, "car": 0.0}, "self_replace": (0.1, 0.5), "sampler": "ancestral",
-    "mask_from": "attention*~difference", "paste_back": True, "focus": "yellow car",
+    "mask_from": "attention*~difference", "paste_back": True, "mask": None, "focus": "yellow car",
 }  # fmt: skip
 
 
@@ -192,6 +195,8 @@ def test_every_setting_has_a_field_and_is_read_as_it_is_typed():
         assert options.read(name, options.typed(name, value)) == value, name
     fields = {*options.USEFUL, *options.REST, *options.OWN, *options.IDLE}
     assert fields == {*vars(ptinv.Settings())}
+    untouched = {n: options.typed(n, options.EMPTY.get(n, "")) for n in fields}
+    assert options.given(untouched) == {}
     assert options.given({"steps": "", "lr": None, "paste_back": False, "seed": " 0 "}) == {
         "seed": 0
     }
@@ -221,6 +226,7 @@ def test_a_bad_setting_is_refused_in_the_api_s_sentence(small_model, picture, na
         ("auto", {"eta": 0.9, "source": "a red car on the grass"}),
         ("pti", {"eta": 0.4, "negative": "snow", "reweight": {"car": 2.0}}),
         ("direct", {"cross_replace": {"car": (0.2, 0.6), "default": 0.5}}),
+        ("pti", {"mask": None}),
         ("ilvr", {"low_pass": 2}),
     ],
 )
@@ -318,6 +324,7 @@ def run(handler, asked):
     return updates
 
 
+@pytest.mark.slow
 def test_fifty_edits_take_no_more_memory_than_ten(page, picture, tmp_path):
     session = Session(str(tmp_path))
     session.take(opened(picture))
@@ -349,7 +356,7 @@ def test_the_page_says_what_is_wrong_and_goes_on(page, picture, tmp_path, recwar
 def test_a_strength_before_any_edit_is_noted_and_then_kept(page, picture, tmp_path):
     session = Session(str(tmp_path))
     session.take(opened(picture))
-    assert run(page.on_eta, asked_of(page, session, eta=0.4)) == {}
+    assert [*run(page.on_eta, asked_of(page, session, eta=0.4))] == [page.note]
     run(page.on_edit, asked_of(page, session, eta=0.4))
     assert Recipe.read(session.history[0].after).settings.eta == 0.4
     run(page.on_eta, asked_of(page, session, eta=0.2, prompt="something else by now"))
@@ -371,6 +378,24 @@ def test_a_brushed_mask_is_the_edit_s_until_one_looks_again(page, picture, tmp_p
     assert page.mask in run(page.on_look, asked_of(page, session, mask=mask))
     run(page.on_edit, asked_of(page, session, mask=mask))
     assert not Recipe.read(session.history[0].after).mask_hash
+
+
+def test_an_empty_mask_is_no_edit_of_everything(page, picture, tmp_path, recwarn):
+    session = Session(str(tmp_path))
+    session.take(opened(picture))
+    page.on_brush(session)
+    said = run(page.on_edit, asked_of(page, session, mask={"layers": []}))
+    assert said[page.note].startswith("nothing is brushed")
+
+
+def test_an_edit_of_a_picture_that_is_gone_is_not_shown(page, picture, tmp_path):
+    session = Session(str(tmp_path))
+    session.take(opened(picture))
+    going = page.on_edit(PERSON, lambda share, desc: None, *asked_of(page, session))
+    next(going)
+    session.take(opened(picture.rotate(180)))
+    assert [[*updates] for updates in going] == [[page.note]]
+    assert session.history == [] and session.last is None
 
 
 # the program

@@ -38,7 +38,7 @@ footer { display: none !important; }
 #words label { border-radius: 999px; padding: .2rem .8rem; }
 #words label input { position: absolute; opacity: 0; width: 0; margin: 0; }
 #words label:has(input:focus-visible) { outline: 2px solid var(--primary-500); }
-#words label:has(input:checked) { background: #e6282822; border-color: #e62828; }
+#words label:has(input:checked) { background: #e6282844; border-color: #e62828; }
 @media (max-width: 700px) {  /* what was made comes before the settings */
   #asked, #made { display: contents; }
   #asked > *, #made > * { width: 100%; flex: none !important; }

@@ -10,8 +10,9 @@ from ptinv.cli.options import ABOUT, READ
 from ptinv.settings import DEFAULT, DEFAULTS
 from ptinv.storage.provenance import Recipe
 
-OWN = ("eta", "mask", "source")  # that a page has by itself
-USEFUL = ("guidance", "negative", "paste_back")  # to be seen at once
+OWN = ("eta", "source")  # that a page has by itself
+USEFUL = ("guidance", "negative", "mask", "paste_back")  # to be seen at once
+EMPTY = {"mask": "auto", "paste_back": False}  # of the switches; a mask is switched off
 IDLE = ("reuse_tuning",)  # of an inversion's file
 REST = tuple(n for n in DEFAULTS if n not in OWN + USEFUL + IDLE)  # folded away
 BY_WORD = ("reweight", "cross_replace")  # repeatable: WORD=VALUE, WORD=VALUE
@@ -29,6 +30,8 @@ def filled(value: Any) -> bool:
 
 def read(name: str, value: Any) -> Any:
     """The value of a setting from what is in its field."""
+    if name == "mask":
+        return None
     default = DEFAULTS[name]
     if name not in READ and isinstance(default, int | float) and not isinstance(default, bool):
         with suppress(ValueError):
@@ -45,12 +48,14 @@ def read(name: str, value: Any) -> Any:
 
 def typed(name: str, value: Any) -> Any:
     """A setting's value as its field has it: what `read` reads it from."""
+    if name == "mask":
+        return value is None
     if isinstance(value, dict):
         spelt = {("" if word == DEFAULT else f"{word}="): v for word, v in value.items()}
         return ", ".join(f"{word}{typed('', v)}" for word, v in spelt.items())
     if isinstance(value, tuple | list):
         return ":".join(map(str, value))
-    return str(value) if isinstance(value, int | float) and value is not True else value
+    return str(value) if isinstance(value, int | float) and type(value) is not bool else value
 
 
 def recorded(path: str | Path) -> tuple[Recipe, dict[str, Any]] | None:

@@ -1,7 +1,6 @@
-"""The page: a picture and a sentence on one side, the edit and what it understood on the other.
+"""What happens on the page: each method returns new values for some of the parts, by the part.
 
-Its parts are made in order by `build`; what they do is in the methods of `Page`, each of which
-returns new values for some of them.
+What is made, and how, is in `edits.py`; here is what is asked for, and what is shown of it.
 """
 
 import time
@@ -19,34 +18,15 @@ from PIL.ImageOps import contain
 from torch import Tensor
 
 import ptinv
-from ptinv.cli.options import ABOUT
-from ptinv.settings import ATTENTION, DEFAULTS, EDIT, INVERSION
-from ptinv.storage.checkpoint import EMBEDDED
 from ptinv.storage.pictures import open_picture
 from ptinv.storage.provenance import Recipe, fingerprint
 
 from . import edits, options
-from .desk import KEPT, Desk, Session, opened
+from .desk import Desk, Session, opened
 from .edits import Start, Stopped, Wanted, Watch
-from .looks import RED, header
+from .layout import EXAMPLES, PICTURES, Parts, hint
+from .looks import header
 
-EXAMPLES = {
-    "birds": "two pink dogs in the snow",
-    "house": "a brown house in the snow",
-    "mushroom": "a blue mushroom on the road",
-    "fish": "a white car on the road",
-}
-PICTURES = [EMBEDDED / "examples" / f"{name}.png" for name in EXAMPLES]
-GROUPS = {
-    INVERSION: "The inversion and its tuning",
-    ATTENTION: "Words and attention",
-    EDIT: "The mask, and what is left",
-}
-SAID = {  # of the fields that are seen at once: label, and what there is to say
-    "guidance": ("Guidance ω", "how closely the sentence is followed"),
-    "negative": ("What it should not show", None),
-    "paste_back": ("Keep the picture's own pixels where it may not change", None),
-}
 ONE = dict(concurrency_id="model", concurrency_limit=1)  # runs of the model, one after the other
 AT_ONCE = dict(queue=False, show_progress="hidden")
 SHOWN = (512, 512)  # pixels that a picture to brush on has at most
@@ -79,107 +59,16 @@ def noted(remarks: list[str], mask: Tensor | None) -> str:
     return "  \n".join([*remarks, *([] if mask is not None else ["it may change everywhere"])])
 
 
-class Page:
-    """All parts of the page, and what happens to them."""
+class Page(Parts):
+    """The page, and what happens on it."""
 
     def __init__(self, model: ptinv.StableDiffusion, folder: str, embedded: bool = False):
         self.desk = Desk(model)
         self.blocks = gr.Blocks(title="ptinv", analytics_enabled=False, delete_cache=(3600, WEEK))
         with self.blocks:
             self.session = gr.State(partial(Session, folder))
-            gr.HTML(header(model.name, embedded), elem_id="head", padding=False)
-            with gr.Row():
-                with gr.Column(scale=5, min_width=320, elem_id="asked"):
-                    self.lay_out_question()
-                with gr.Column(scale=6, min_width=320, elem_id="made"):
-                    self.lay_out_answer()
+            self.lay_out(header(model.name, embedded))
             self.connect()
-
-    def lay_out_question(self) -> None:
-        self.picture = gr.Image(
-            label="Picture",
-            show_label=False,
-            elem_id="picture",
-            sources=["upload", "webcam", "clipboard"],
-            height=300,
-            buttons=[],
-            placeholder="Drop a picture here,\nor one that ptinv made for its settings",
-        )
-        self.prompt = gr.Textbox(
-            label="What it should become", placeholder=EXAMPLES["birds"], max_lines=4
-        )
-        with gr.Row(elem_id="buttons"):
-            self.edit = gr.Button("Edit", variant="primary", min_width=90)
-            self.look = gr.Button("Look first", min_width=90)
-            self.stop = gr.Button("Stop", min_width=90)
-        self.examples = gr.Dataset(
-            components=[gr.Image(render=False)],
-            samples=[[str(path)] for path in PICTURES],
-            label="Or one of these",
-            type="index",
-        )
-        with gr.Column(elem_id="settings"):
-            with gr.Group():
-                about = ptinv.METHODS["auto"].title
-                self.method = gr.Dropdown(
-                    [*ptinv.METHODS], value="auto", label="Method", info=about
-                )
-                self.fields = {name: field_of(name) for name in options.USEFUL}
-            with gr.Accordion("All settings", open=False):
-                for group, title in GROUPS.items():
-                    gr.Markdown(f"**{title}**")
-                    named = (name for name in options.REST if ABOUT[name]["group"] == group)
-                    with gr.Row(equal_height=True):
-                        self.fields |= {name: field_of(name) for name in named}
-
-    def lay_out_answer(self) -> None:
-        self.result = gr.ImageSlider(
-            label="Before and after",
-            elem_id="result",
-            show_label=False,
-            height=420,
-            max_height=420,
-            buttons=["fullscreen"],
-        )
-        self.eta = gr.Slider(
-            0,
-            1,
-            0.9,
-            step=0.05,
-            elem_id="eta",
-            label="Strength η",
-            info="0 is the picture, 1 the sentence alone",
-        )
-        with gr.Row():
-            self.note = gr.Markdown(elem_id="note")
-            self.download = gr.DownloadButton("Download", interactive=False, scale=0, min_width=120)
-        self.source = gr.Textbox(
-            label="What the picture shows", placeholder="read off the picture", max_lines=4
-        )
-        self.words = gr.CheckboxGroup(label="Words", elem_id="words", visible=False)
-        self.mask = gr.ImageEditor(
-            label="The mask: brush, or erase",
-            elem_id="mask",
-            type="pil",
-            format="png",
-            sources=[],
-            transforms=[],
-            layers=False,
-            brush=gr.Brush(default_size=12, colors=[RED], color_mode="fixed"),
-            eraser=gr.Eraser(default_size=12),
-            height=360,
-            buttons=[],
-            visible=False,
-        )
-        self.history = gr.Dataset(
-            components=[gr.Image(render=False)],
-            samples=[],
-            elem_id="history",
-            label="Your edits, the newest first",
-            type="index",
-            samples_per_page=KEPT,
-            visible=False,
-        )
 
     def connect(self) -> None:
         """What happens when."""
@@ -206,9 +95,9 @@ class Page:
         self.history.click(self.on_history, [self.session, self.history], restored)
         changed = [self.session, self.method], [*self.fields.values(), self.eta, self.method]
         self.method.change(self.on_method, *changed, **AT_ONCE)
-        self.prompt.input(self.on_prompt, self.session, [self.source, self.words], **AT_ONCE)
-        focus = self.source, self.fields["focus"]
-        self.words.input(self.on_words, [self.session, self.words], [*focus], **AT_ONCE)
+        about = [self.source, self.fields["focus"]]
+        self.prompt.input(self.on_prompt, self.session, [*about, self.words], **AT_ONCE)
+        self.words.input(self.on_words, [self.session, self.words], about, **AT_ONCE)
         self.mask.input(self.on_brush, self.session, **AT_ONCE)
 
     # what is asked for
@@ -229,6 +118,8 @@ class Page:
             given["eta"] = eta
         if session.brushed and mask:
             given["mask"] = edits.brushed(mask["layers"], picture.size)
+            if given["mask"] is None:
+                raise ptinv.PictureError("nothing is brushed; brush where it may change, or look")
         return Wanted(picture, prompt, method, given)
 
     # what the buttons do
@@ -260,11 +151,14 @@ class Page:
         session.brushed = False
 
         def run(watch: Watch) -> Runs:
-            wanted = self.wanted(session, *fields)
-            session.start = edits.begin(self.desk.model, wanted, watch, session.start)
-            yield self.understood(session.start) | {self.mask: gr.update(visible=False)}
-            mask = edits.look(self.desk.model, session.start, wanted, watch)
-            yield {**self.masked(wanted, mask), self.note: noted(session.start.remarks, mask)}
+            wanted, picture = self.wanted(session, *fields), session.picture
+            start = edits.begin(self.desk.model, wanted, watch, session.start)
+            if session.picture == picture:
+                session.start = start
+                yield self.understood(start) | {self.mask: gr.update(visible=False)}
+            mask = edits.look(self.desk.model, start, wanted, watch)
+            if session.picture == picture:
+                yield {**self.masked(wanted, mask), self.note: noted(start.remarks, mask)}
 
         yield from self.seated(request, progress, run)
 
@@ -274,14 +168,18 @@ class Page:
         """A run that has the model, as far as it goes."""
         with ending() as said, self.desk.seat(request.session_hash, progress) as watch:
             yield from run(watch)
-        if said:
-            yield {self.note: said[0]}
+        yield {self.note: said[0] if said else gr.skip()}  # Gradio waits for one that shows nothing
 
     def run(self, watch: Watch, session: Session, wanted: Wanted) -> Runs:
-        """Makes an edit and shows it."""
-        session.start = edits.begin(self.desk.model, wanted, watch, session.start)
-        yield self.understood(session.start)
-        result, remarks = edits.make(self.desk.model, session.start, wanted, watch)
+        """Makes an edit and shows it, unless there is another picture by then."""
+        picture = session.picture
+        start = edits.begin(self.desk.model, wanted, watch, session.start)
+        if session.picture == picture:
+            session.start = start
+            yield self.understood(start)
+        result, remarks = edits.make(self.desk.model, start, wanted, watch)
+        if session.picture != picture:
+            return
         entry, session.last = session.add(result), wanted
         seconds = time.monotonic() - watch.begun
         yield {
@@ -360,7 +258,7 @@ class Page:
     def on_prompt(self, session: Session) -> list[Any]:
         """Forgets what was understood of another sentence."""
         session.brushed = False
-        return ["", gr.update(visible=False)]
+        return ["", "", gr.update(visible=False)]
 
     def on_words(self, session: Session, new: list[int]) -> list[Any]:
         """Corrects what the edit is about: the words that its mask follows, or the source text."""
@@ -395,7 +293,7 @@ class Page:
         """The fields as a record has them."""
         session.moved = "eta" in chosen
         values = {name: options.typed(name, chosen[name]) for name in self.fields if name in chosen}
-        empty = {name: False if DEFAULTS[name] is False else None for name in self.fields}
+        empty = {name: options.typed(name, options.EMPTY.get(name, "")) for name in self.fields}
         return {
             self.prompt: recipe.prompt,
             self.method: recipe.method,
@@ -428,26 +326,3 @@ class Page:
     def listed(self, session: Session) -> Any:
         """The history, newest first."""
         return gr.Dataset(samples=[[str(e.after)] for e in session.history], visible=True)
-
-
-def field_of(name: str) -> Any:
-    """The field of a setting; empty, it is as the method has it."""
-    default, choices = DEFAULTS[name], ABOUT[name]["choices"]
-    label, info = SAID.get(name, (name.replace("_", " "), options.limits(name)))
-    auto = ptinv.METHODS["auto"]
-    how = dict(label=label, info=info, elem_id=name, min_width=200)
-    how["visible"] = name not in auto.ignored
-    if default is False:
-        return gr.Checkbox(**how)
-    how |= hint(auto, name)
-    if choices:
-        return gr.Dropdown([("", ""), *((c, c) for c in choices)], value="", **how)
-    return gr.Textbox(max_lines=2, **how)
-
-
-def hint(row: ptinv.Method, name: str) -> dict[str, str]:
-    """What a field shows while it is empty: the method's own default."""
-    own = row.own(name)
-    if own is None or own is False or own in ("", {}) or ABOUT[name]["choices"]:
-        return {}
-    return {"placeholder": str(options.typed(name, own))}

@@ -193,6 +193,9 @@ def test_a_picture_that_ptinv_made_brings_its_settings_and_what_it_was_made_of(
 def test_what_is_no_picture_is_refused_in_a_sentence(page, tmp_path, birds_file):
     (tmp_path / "notes.png").write_text("a yellow car")
     at = page().page
+    at.locator("#eta input[type=range]").press("ArrowLeft")  # there is nothing to sample yet
+    at.wait_for_timeout(1000)
+    assert not at.get_by_text("Error", exact=True).count()
     at.locator("#picture input[type=file]").set_input_files(tmp_path / "notes.png")
     says(at, "notes.png: the file is not a picture of a known format; convert it to PNG or JPEG")
     press(at, "Edit")
