@@ -137,7 +137,7 @@ def field_of(name: str) -> Any:
     default, choices = DEFAULTS[name], ABOUT[name]["choices"]
     label, info = SAID.get(name, (name.replace("_", " "), options.limits(name)))
     auto = ptinv.METHODS["auto"]
-    how = dict(label=label, info=info, elem_id=name, min_width=200)
+    how = dict(label=label, info=info, elem_id=f"option-{name}", min_width=200)
     how["visible"] = name not in auto.ignored
     if default is False or name == "mask":
         return gr.Checkbox(**how)
