@@ -13,7 +13,10 @@ import socket
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from typing import Any
+
+from evaluation.ending import answer
 
 import ptinv
 from ptinv.settings import check
@@ -30,50 +33,42 @@ POLICY = (
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
-    try:
-        with tempfile.TemporaryDirectory(prefix="ptinv-app-") as folder:
-            serve(args, folder)
-    except (ptinv.InputError, OSError) as error:
-        print(f"app.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:  # how it is ended
-        return 0
-    return 0
+    return answer("app.py", serve, parser(), argv)
 
 
-def serve(args: argparse.Namespace, folder: str) -> None:
-    """Shows the page until the program is interrupted. folder: for all files meanwhile."""
+def serve(args: argparse.Namespace) -> None:
+    """Shows the page until the program is interrupted, which is how it ends."""
     port = free_port(args.host, args.port)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the folder goes then, too
-    os.environ |= QUIET | {"GRADIO_TEMP_DIR": folder}
-    try:
-        from local_app import looks
-        from local_app.page import Page
-    except ImportError as error:
-        raise ptinv.InputError(MISSING) from error
-    page = Page(ptinv.load(args.model, args.device, args.dtype), folder, not args.model)
-    page.blocks.queue(max_size=32)
-    _, address, _ = page.blocks.launch(
-        server_name=args.host,
-        server_port=port,
-        theme=looks.THEME,
-        css=looks.CSS,
-        js=looks.KEYS,
-        app_kwargs={"middleware": [(Guarded, (), {})]},
-        state_session_capacity=SESSIONS,
-        max_file_size="256mb",
-        footer_links=[],
-        share=False,
-        ssr_mode=False,
-        prevent_thread_lock=True,
-        quiet=True,
-    )
-    print(f"app.py: the page is at {address} (Ctrl-C ends it)", file=sys.stderr, flush=True)
-    try:
-        threading.Event().wait()
-    finally:
-        page.blocks.close(verbose=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # deletes the files, too
+    with tempfile.TemporaryDirectory(prefix="ptinv-app-") as folder, suppress(KeyboardInterrupt):
+        os.environ |= QUIET | {"GRADIO_TEMP_DIR": folder}
+        try:
+            from local_app import looks
+            from local_app.page import Page
+        except ImportError as error:
+            raise ptinv.InputError(MISSING) from error
+        page = Page(ptinv.load(args.model, args.device, args.dtype), folder, not args.model)
+        page.blocks.queue(max_size=32)
+        _, address, _ = page.blocks.launch(
+            server_name=args.host,
+            server_port=port,
+            theme=looks.THEME,
+            css=looks.CSS,
+            js=looks.KEYS,
+            app_kwargs={"middleware": [(Guarded, (), {})]},
+            state_session_capacity=SESSIONS,
+            max_file_size="256mb",
+            footer_links=[],
+            share=False,
+            ssr_mode=False,
+            prevent_thread_lock=True,
+            quiet=True,
+        )
+        try:
+            print(f"app.py: the page is at {address} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+            threading.Event().wait()
+        finally:
+            page.blocks.close(verbose=False)
 
 
 class Guarded:
@@ -121,6 +116,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--port", type=int, help=f"(default: {PORT}, or the next that is free)")
     for name in ("--model", "--device", "--dtype"):
         top.add_argument(name, help="as of `ptinv edit`")
+    top.add_argument("--quiet", action="store_true", help="say only what is wrong, and the address")
     return top
 
 

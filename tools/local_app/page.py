@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import torch
+from evaluation.ending import FULL
 from PIL import Image
 from PIL.ImageOps import contain
 from torch import Tensor
 
 import ptinv
+from ptinv.errors import is_full
 from ptinv.storage.pictures import open_picture
 from ptinv.storage.provenance import Recipe, fingerprint
 
@@ -46,10 +47,12 @@ def ending() -> Iterator[list[str]]:
         yield said
     except Stopped:
         said.append(STOPPED)
-    except torch.OutOfMemoryError:
-        said.append("the device's memory is full; give a smaller picture, or start with --dtype")
     except (ptinv.InputError, FloatingPointError, OSError) as error:
         said.append(str(error))
+    except (MemoryError, RuntimeError) as error:
+        if not is_full(error):
+            raise
+        said.append(FULL)
     if said and said != [STOPPED]:
         gr.Warning(said[0], title="That cannot be done")
 
