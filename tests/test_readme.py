@@ -37,15 +37,13 @@ def test_the_first_command_makes_the_edit_that_the_picture_shows(tmp_path, monke
 
 
 @pytest.mark.slow
-def test_the_python_makes_the_strip_of_etas_a_film_and_two_edits_at_once(tmp_path, monkeypatch):
+def test_the_python_makes_the_strip_of_etas_and_a_film(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "weights").symlink_to(ROOT / "weights")
     names = {}
     for code in re.findall(r"```python\n(.*?)```", README, re.S):
         exec(compile(code, "README.md", "exec"), names)
     assert len(names["film"]) == 40
-    assert names["dogs"].size == names["fish"].size == (128, 128)
-    assert psnr(names["dogs"], names["fish"]) < 30
     made = sorted(tmp_path.glob("edited-*.png"))
     assert len(made) == 4
     for path in made:
