@@ -219,8 +219,7 @@ def run(model: StableDiffusion, request: Request, progress: Progress = silent) -
     z, mask = edit.trajectory[-1], None
     for step in steps_of(request.method, edit, z, progress):
         z, mask = step.z, step.mask if step.mask is not None else mask
-    settings = edit.settings if made is request else request.settings
-    request = replace(request, settings=settings)
+    request = replace(request, settings=(edit if made is request else request).settings)
     return Result(model, request, z[-1:], mask, inversion, edit.rows)
 
 

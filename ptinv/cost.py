@@ -5,10 +5,10 @@ the same on every machine.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 
-from .core.attention import Control
 from .core.model import StableDiffusion
 
 
@@ -31,10 +31,8 @@ def counted(model: StableDiffusion) -> tuple[StableDiffusion, Rows]:
     rows = Rows()
 
     class Counted(type(model)):
-        def predict_noise(
-            self, z: Tensor, t: int, context: Tensor, control: Control | None = None
-        ) -> Tensor:
-            eps = super().predict_noise(z, t, context, control)
+        def predict_noise(self, *given: Any, **named: Any) -> Tensor:
+            eps = super().predict_noise(*given, **named)
             rows.forward += len(eps)
             if eps.requires_grad:
                 eps.register_hook(rows._came_by)

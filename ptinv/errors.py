@@ -3,12 +3,20 @@
 Remarks are Python's warnings; `warnings.simplefilter("ignore", ptinv.Remark)` silences them.
 """
 
+import re
 import sys
 import warnings
 
 
 class InputError(ValueError):
     """Something given cannot be used: the message is what is wrong and what to do."""
+
+    def __init__(self, message: str):
+        super().__init__(line(message))
+
+
+class OutputError(InputError, OSError):
+    """A file that cannot be written, such as one on a full disk."""
 
 
 class CheckpointError(InputError):
@@ -32,7 +40,19 @@ def remark(message: str, kind: type[Remark] = Remark) -> None:
     depth, within = 1, (__package__, "torch", "contextlib")
     while sys._getframe(depth).f_globals.get("__name__", "").partition(".")[0] in within:
         depth += 1
-    warnings.warn(message, kind, stacklevel=depth + 1)
+    warnings.warn(line(message), kind, stacklevel=depth + 1)
+
+
+def line(message: str) -> str:
+    """A message as one line, cut where it quotes at length, without what a terminal would obey."""
+    printed = "".join(c if c.isprintable() else " " for c in message)
+    words = re.sub(r"(\S{80})\S{21,}(\S{60})", r"\1…\2", " ".join(printed.split()))
+    return re.sub(r"^(.{400}).{21,}(.{80})$", r"\1 … \2", words)
+
+
+def because(error: Exception) -> str:
+    """What an error says, in brackets, if that is fit for a user: a sentence, or a lacking key."""
+    return f" ({error})" if isinstance(error, InputError | KeyError) else ""
 
 
 def not_finite(what: str) -> FloatingPointError:

@@ -24,6 +24,7 @@ Gate = float | tuple[float, float]  # a share of the steps from the first on, or
 Size = int | tuple[int, int]  # in pixels: of a square, or width and height
 WordGates = Gate | Mapping[str, Gate]  # by word of the prompt; DEFAULT for all others
 DEFAULT = "default"
+LONGEST = 10_000  # characters of a prompt, of which the model reads 77 tokens
 AUTO = "auto"  # the source text that is read off the picture
 MASKS = ("attention", "difference", "file")  # what an expression of masks can name
 
@@ -39,20 +40,21 @@ def check(name: str, value: Any, low: float, high: float, whole: bool = False) -
     _require(right and low <= value <= high, name, f"{kind} from {low} to {high}", value)
 
 
-def check_text(name: str, text: str) -> None:
-    """Raises InputError unless it is a text, and one that can be written as UTF-8."""
+def check_text(name: str, text: str, mend: str | None = None) -> None:
+    """Raises InputError unless it is a text of a sane length in Unicode; with a mend, if empty."""
     _require(isinstance(text, str), name, "a text", text)
+    _require(len(text) <= LONGEST, name, f"at most {LONGEST} characters long", text)
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"{name} holds bytes that are no characters; type it anew") from error
+    if mend and not text.strip():
+        raise InputError(f"{name} is empty; {mend}")
 
 
 def check_prompt(prompt: str, purpose: str | None = None) -> None:
     """Raises InputError unless it is a text, and not an empty one where it serves a purpose."""
-    check_text("the prompt", prompt)
-    if purpose and not prompt.strip():
-        raise InputError(f"the prompt is empty; say {purpose}")
+    check_text("the prompt", prompt, purpose and f"say {purpose}")
 
 
 def bounds(name: str, gate: Gate) -> tuple[float, float]:
@@ -77,12 +79,6 @@ def _require(right: bool, name: str, kind: str, value: Any) -> None:
         raise InputError(f"{name} must be {kind}, not {value!r}")
 
 
-def _check_words(name: str, text: str) -> None:
-    check_text(name, text)
-    if not text.strip():
-        raise InputError(f"{name} is empty; name words, or leave it out")
-
-
 def _check_weights(name: str, weights: dict[str, float]) -> None:
     _require(isinstance(weights, dict), name, "words with their factors", weights)
     for word, factor in weights.items():
@@ -100,6 +96,7 @@ def _if(right: Callable[[Any], bool], kind: str) -> Callable[[str, Any], None]:
     return lambda name, value: _require(right(value), name, kind, value)
 
 
+_check_words = partial(check_text, mend="name words, or leave it out")
 _check_switch = _if(lambda value: isinstance(value, bool), "true or false")
 _check_mask = _if(
     lambda mask: mask in (None, "auto") or isinstance(mask, Image.Image),
@@ -108,9 +105,8 @@ _check_mask = _if(
 
 
 def _field(default: Any, rule: Any, group: str, meaning: str, metavar: str | None = None) -> Any:
-    """A field with its check, its group and its option. rule: a number's (least, greatest), where a
-    whole default means whole numbers; a Literal; or a check, which takes name and value and raises
-    InputError. None is right where it is the default."""
+    """A field with its check, its group and its option. rule: a number's (least, greatest), whole
+    as its default; a Literal; or a check of name and value. None is right where it is default."""
     choices, limits = get_args(rule) or None, ""
     if choices:
         limits = f" ({' or '.join(choices)})"
@@ -243,7 +239,7 @@ class Settings:
         """The masks that the expression is made of."""
         expression = self.mask_expression
         parts = [] if expression is None else expression.replace("*", "+").split("+")
-        return {part.strip().lstrip("~").strip() for part in parts}
+        return {part.strip().lstrip("~ ") for part in parts}
 
 
 def names_of(group: str) -> tuple[str, ...]:

@@ -32,8 +32,11 @@ def pixels(path):
         return image.size, image.convert("RGB").tobytes()
 
 
-def interrupted_at(sign: str, *words, flags=()) -> tuple[int, str]:
-    """Starts the command, presses Ctrl-C once `sign` is on stderr; its exit code and stderr."""
+def interrupted_at(
+    sign: str, *words, flags=(), by: signal.Signals = signal.SIGINT
+) -> tuple[int, str]:
+    """Starts the command, presses Ctrl-C once `sign` is on stderr; its exit code and stderr.
+    by: another signal in its place."""
     process = subprocess.Popen(
         [sys.executable, *flags, "-m", "ptinv", *map(str, words)],
         stderr=subprocess.PIPE,
@@ -46,7 +49,7 @@ def interrupted_at(sign: str, *words, flags=()) -> tuple[int, str]:
             piece = os.read(process.stderr.fileno(), 65536)
             assert piece, f"ended without {sign!r}: {said.decode()[-500:]}"
             said += piece
-        process.send_signal(signal.SIGINT)
+        process.send_signal(by)
         said += process.communicate(timeout=120)[1]
     finally:
         process.kill()

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ptinv.errors import InputError
 from ptinv.storage.files import replacing
 from ptinv.storage.layouts import is_left_out
 
@@ -31,7 +32,7 @@ class Inert:
 NAMED_ONLY = [(Inert, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint")]
 
 
-class ConversionError(Exception):
+class ConversionError(InputError):
     """The reason why a checkpoint was not converted, in a sentence."""
 
 
@@ -69,21 +70,22 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _needed(name: object, value: object) -> bool:
-    if not isinstance(name, str) or not isinstance(value, Tensor):
-        return False
-    return value.layout == torch.strided and not is_left_out(name)
+    return isinstance(name, str) and isinstance(value, Tensor) and not is_left_out(name)
 
 
 def select(state: dict, half: bool = False) -> dict[str, Tensor]:
     """The tensors that inference needs, each with memory of its own; `half` makes floats float16.
 
-    safetensors stores neither tensors that share memory nor transposed views.
+    safetensors stores neither tensors that share memory nor transposed views. Raises
+    ConversionError for a tensor that is no plain array of numbers.
     """
     chosen: dict[str, Tensor] = {}
     seen = set()
     for name, value in state.items():
         if not _needed(name, value):
             continue
+        if value.is_quantized or value.is_meta or value.layout != torch.strided:
+            raise ConversionError(f"{name} is quantised, sparse or without data; save it as floats")
         if half and value.is_floating_point():
             value = value.half()
         storage = value.untyped_storage().data_ptr()
@@ -95,16 +97,16 @@ def select(state: dict, half: bool = False) -> dict[str, Tensor]:
 
 
 def write(tensors: dict[str, Tensor], path: Path) -> None:
-    """Writes `path` whole or not at all; raises ConversionError."""
+    """Writes `path` whole or not at all; raises InputError."""
     try:
         with replacing(path) as part:
             save_file(tensors, part, metadata={"format": "pt"})
-    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-        raise ConversionError(f"cannot write {path}: {error}") from error
+    except (RuntimeError, KeyError) as error:  # a type of numbers that safetensors does not know
+        raise ConversionError(f"{path} cannot be written: {error}") from error
 
 
 def convert(source: Path, out: Path, half: bool = False) -> str:
-    """Converts a checkpoint; returns a line about the file written. Raises ConversionError."""
+    """Converts a checkpoint; returns a line about the file written. Raises InputError."""
     if out.suffix != ".safetensors":
         raise ConversionError(f"{out} does not end in .safetensors")
     if not out.parent.is_dir():
@@ -128,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         print(convert(args.source, args.out, args.half))
-    except (ConversionError, OSError) as error:
+    except (InputError, OSError) as error:
         print(f"convert_checkpoint.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -8,6 +8,8 @@ command goes on with the files that are missing. HF_ENDPOINT names another hub.
 """
 
 import argparse
+import hashlib
+import re
 import shlex
 import shutil
 import sys
@@ -47,27 +49,46 @@ def describe(fp16: bool = False) -> list["RepoSibling"]:
     """The sizes and checksums that the hub gives for the files `wanted`."""
     from huggingface_hub import HfApi
 
-    info = HfApi().model_info(REPO, revision=REVISION, files_metadata=True)
-    held = {file.rfilename: file for file in info.siblings or []}
+    try:
+        info = HfApi().model_info(REPO, revision=REVISION, files_metadata=True)
+        held = {file.rfilename: file for file in info.siblings or []}
+    except (AttributeError, KeyError, TypeError, RecursionError) as error:
+        raise DownloadError("the hub's answer is no description of a model") from error
     absent = [name for name in wanted(fp16) if name not in held]
     if absent:
         raise DownloadError(f"{REPO} at revision {REVISION[:8]} does not have {', '.join(absent)}")
-    return [held[name] for name in wanted(fp16)]
+    files = [held[name] for name in wanted(fp16)]
+    if odd := [file.rfilename for file in files if not _is_described(file)]:
+        raise DownloadError(f"the hub gives no size and checksum for {', '.join(odd)}")
+    return files
+
+
+def _is_described(file: "RepoSibling") -> bool:
+    """True if the hub gives a file's size and a checksum: of weights the sha256."""
+    digits = file.lfs.sha256 if file.lfs else file.blob_id
+    length = 64 if file.lfs or file.rfilename.endswith(".safetensors") else 40
+    if type(file.size) is not int or not 0 <= file.size < 10**20 or not isinstance(digits, str):
+        return False
+    return len(digits) == length and bool(re.fullmatch("[0-9a-f]+", digits))
 
 
 def flaw(folder: Path, file: "RepoSibling") -> str | None:
-    """The fault of `file` in `folder`: None if its size, and its sha256 if given, are right.
+    """The fault of `file` in `folder`: None if its size and its checksum are right.
 
-    The hub gives the sha256 of its big files only.
+    The hub gives the sha256 of its big files only, and git's name for the others: the sha1 of their
+    length and bytes.
     """
     path = folder / file.rfilename
     if not path.is_file():
         return "is missing"
     if path.stat().st_size != file.size:
         return f"has {path.stat().st_size} bytes instead of {file.size}"
-    if file.lfs and sha256(path) != file.lfs.sha256:
-        return "does not have the sha256 that the hub gives for it"
-    return None
+    if file.lfs:
+        right = sha256(path) == file.lfs.sha256
+    else:
+        content = path.read_bytes()
+        right = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == file.blob_id
+    return None if right else "does not have the sha256 or sha1 that the hub gives for it"
 
 
 def announce(folder: Path, files: list["RepoSibling"]) -> None:

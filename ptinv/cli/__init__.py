@@ -1,10 +1,11 @@
 """The command line: `options.py` has what can be given, `commands.py` what is done.
 
-Here is how it ends: 0 done, 2 something given is wrong, 130 interrupted, 1 anything else.
+It ends with 0 done, 2 something given is wrong, 130 interrupted, 143 terminated, 1 anything else.
 """
 
 import gc
 import os
+import re
 import signal
 import sys
 import threading
@@ -13,7 +14,9 @@ from io import TextIOWrapper
 from itertools import takewhile
 from time import perf_counter
 
-from ..errors import Doubt, InputError, Remark, is_full
+from ..errors import Doubt, InputError, Remark, is_full, line
+
+USUAL = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
 
 class Interrupted(KeyboardInterrupt):
@@ -22,40 +25,41 @@ class Interrupted(KeyboardInterrupt):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command line; returns its exit code. Ctrl-C is handled from the first import on."""
-    interruptions = []
+    """Runs the command line; returns its exit code. Signals are handled from the first import."""
+    received = []
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a letter that a terminal lacks is no error
             stream.reconfigure(errors="replace")
 
-    def interrupt(*_):
-        interruptions.append(True)
+    def interrupt(number, _):
+        received.append(number)
         raise Interrupted
 
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    ours = in_main_thread and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    main_thread = threading.current_thread() is threading.main_thread()
+    ours = {n: h for n, h in USUAL.items() if main_thread and signal.getsignal(n) == h}
     try:
-        if ours:
-            signal.signal(signal.SIGINT, interrupt)
+        for number in ours:
+            signal.signal(number, interrupt)
         try:
             return _run(argv)
         finally:
             print(end="", flush=True)  # here, where it can be answered if it fails
     except BaseException as error:
         # some libraries make an error of their own of an interruption during their import
-        if interruptions or isinstance(error, KeyboardInterrupt):
-            return _say("interrupted; no part of the output is left", 130)
+        if received or isinstance(error, KeyboardInterrupt):
+            code = 128 + (received or [signal.SIGINT])[0]
+            return _say("interrupted; no part of the output is left", code)
         if not isinstance(error, OSError):
             raise
-        try:
-            print(end="", flush=True)
-        except OSError:  # else Python would complain again, as it ends, of what is unwritten
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.filename:
+            return _say(f"{error.filename} cannot be used ({error.strerror})", 2)
+        # of what is unwritten Python would complain again as it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         # there is nothing to report where the output's reader has closed it, as `head` does
-        return 1 if isinstance(error, BrokenPipeError) else _say(str(error), 1)
+        return 1 if isinstance(error, BrokenPipeError) else _say(f"the output: {error.strerror}", 1)
     finally:
-        if ours:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number, handler in ours.items():
+            signal.signal(number, handler)
 
 
 def _run(argv: list[str] | None) -> int:
@@ -63,30 +67,32 @@ def _run(argv: list[str] | None) -> int:
     from .options import build
 
     try:
-        args = build().parse_args(argv)
+        # Pythons before 3.13 take a "--" for no value at all, even the one of --option=--
+        words = sys.argv[1:] if argv is None else argv
+        args = build().parse_args([re.sub("^(--[^=]+=)--$", r"\1", word) for word in words])
     except SystemExit as end:  # --help, --version and mistakes are answered already
         return end.code
     args.begun = perf_counter()
-    if argv is None:  # the process is the command's own: what it imports stays, and to look
-        gc.disable()  # for garbage in it, now and again at the end, takes seconds
-    from . import commands
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what libraries warn of is no user's to mend
+        warnings.simplefilter("ignore" if getattr(args, "quiet", False) else "always", Remark)
+        warnings.simplefilter("always", Doubt)
+        warnings.showwarning = lambda message, *_: _say(str(message), 0)
+        gc.disable()  # to look for garbage in what is imported, here and at the end, takes seconds
+        from . import commands
 
-    if argv is None:
-        gc.freeze()
+        if argv is None:  # the process is the command's own: what it imports stays
+            gc.freeze()
         gc.enable()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore" if getattr(args, "quiet", False) else "always", Remark)
-            warnings.simplefilter("always", Doubt)
-            warnings.showwarning = lambda message, *_: _say(str(message), 0)
+        try:
             getattr(commands, args.command)(args)
-        return 0
-    except (InputError, FloatingPointError) as error:
-        return _say(str(error), 2)
-    except (MemoryError, RuntimeError) as error:
-        if not is_full(error):
-            raise
-        return _say("the memory is full; use --fast, --dtype bfloat16 or --device cpu", 1)
+            return 0
+        except (InputError, FloatingPointError) as error:
+            return _say(str(error), 2)
+        except (MemoryError, RuntimeError) as error:
+            if not is_full(error):
+                raise
+            return _say("the memory is full; use --fast, --dtype bfloat16 or --device cpu", 1)
 
 
 def _say(message: str, code: int) -> int:
@@ -94,7 +100,7 @@ def _say(message: str, code: int) -> int:
     from ..settings import NAMES
     from .options import flag
 
-    words = " ".join(message.splitlines()).split(" ")
+    words = line(message).split(" ")
     named = list(takewhile(lambda word: word.strip(",") in NAMES, words))
     print("ptinv:", *map(flag, named), *words[len(named) :], file=sys.stderr)
     return code

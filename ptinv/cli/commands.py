@@ -42,7 +42,7 @@ def edit(args: Namespace) -> None:
 
 
 def invert(args: Namespace) -> None:
-    output = files.check_output(args.output, [SUFFIX])
+    output = _output(args, args.output)
     if args.prompt is not None:
         check_prompt(args.prompt, "what the picture should become, or leave it out")
     method = "pti" if args.method is None else args.method
@@ -67,12 +67,9 @@ def again(args: Namespace) -> None:
         raise InputError(f"{output} exists already; name the output with -o")
     output = _output(args, output)
     mask = getattr(args, "mask", None)
-    if bool(mask) != bool(recipe.mask_hash):
-        asked = "with a mask of yours; give it with --mask FILE"
-        told = "without a mask of yours; leave --mask out"
-        raise InputError(f"{edited} was made {asked if recipe.mask_hash else told}")
-    if mask and fingerprint(opened(mask, painted)) != recipe.mask_hash:
-        raise InputError(f"{mask} is not the mask that {edited} was made with; give that one")
+    if recipe.mask_hash != (fingerprint(opened(mask, painted)) if mask else ""):
+        asked, told = "a mask of yours; give that one with --mask", "none; leave --mask out"
+        raise InputError(f"{edited} was made with {asked if recipe.mask_hash else told}")
     given = vars(recipe.settings) | ({"mask": mask} if mask else {})
     if mask and "file" not in (given["mask_from"] or ""):
         del given["mask_from"]
@@ -106,9 +103,8 @@ def generate(args: Namespace) -> None:
 
 
 def methods(args: Namespace) -> None:
-    def spelt(defaults: dict[str, Any]) -> str:
-        given = defaults.items()
-        return " ".join("--no-mask" if v is None else f"{flag(n)} {v}" for n, v in given)
+    def spelt(given: dict[str, Any]) -> str:
+        return " ".join("--no-mask" if v is None else f"{flag(n)} {v}" for n, v in given.items())
 
     for name, method in METHODS.items():
         print(f"{name}\n    {method.title}\n    from {', '.join(filter(None, method.stages))}")
@@ -141,11 +137,14 @@ def _say_cost(args: Namespace, model: StableDiffusion, rows: Rows) -> None:
 
 
 def _output(args: Namespace, path: str | Path, other: Path | None = None) -> Path:
-    """A path to save a picture at, checked against the command's inputs and its other output."""
-    if other and Path(path).resolve() == other.resolve():
+    """A path to save at, checked against the command's inputs, model and other output."""
+    suffixes = [SUFFIX] if args.command == "invert" else pictures.FORMATS
+    if other and os.path.realpath(path) == os.path.realpath(other):
         raise InputError("both pictures would go to one file; name another for one of them")
+    model = Path(args.model or os.environ.get("PTINV_MODEL") or checkpoint.EMBEDDED)
     inputs = [getattr(args, name, None) for name in ("picture", "edited", "mask")]
-    return files.check_output(path, pictures.FORMATS, filter(None, inputs))
+    inputs += [model, *model.glob("*/*.safetensors")]
+    return files.check_output(path, suffixes, filter(None, inputs))
 
 
 def settings(args: Namespace) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from .. import __version__
+from ..errors import line
 from ..settings import ATTENTION, DEFAULT, DEFAULTS, EDIT, INVERSION, Gate, Settings, names_of
 
 ABOUT = {setting.name: setting.metadata for setting in fields(Settings)}
@@ -22,7 +23,7 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line with exit code 2."""
 
     def error(self, message: str):
-        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: {line(message)}; see {self.prog} --help\n")
 
 
 def build() -> Parser:

@@ -26,10 +26,8 @@ FILE = "diffusion_pytorch_model.safetensors"
 WEIGHTS = {"unet": FILE, "vae": FILE, "text_encoder": "model.safetensors"}  # also the subfolders
 Named = Iterable[tuple[str, Tensor]]
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
-TEXT_KEYS = (
-    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads "
-    "max_position_embeddings hidden_act bos_token_id eos_token_id pad_token_id"
-).split()
+TEXT_KEYS = "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads".split()
+TEXT_KEYS += "max_position_embeddings hidden_act bos_token_id eos_token_id pad_token_id".split()
 
 
 @dataclass(frozen=True)
@@ -55,8 +53,7 @@ class StableDiffusion:
         return 2 ** (len(self.vae.config.channels) - 1)
 
     def picture_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(width, height) at which a picture of a size is edited: about the model's area, in
-        multiples of what the UNet can halve."""
+        """(width, height) to edit a size at: about the model's area, in what the UNet can halve."""
         trained = (self.unet.config.trained_size * self.pixels_per_cell) ** 2
         multiple = self.pixels_per_cell * 2 ** (len(self.unet.config.channels) - 1)
         return fit(size, self.area or trained, multiple)
@@ -94,9 +91,7 @@ class StableDiffusion:
     @torch.no_grad()
     def decode(self, z0: Tensor | Sequence[Tensor]) -> Any:
         """DEC: z_0 (1, c, h, w) -> a picture; a list of them, or a batch of several, -> a list.
-
-        Raises FloatingPointError if z_0 is not finite.
-        """
+        Raises FloatingPointError if z_0 is not finite."""
         one = isinstance(z0, Tensor) and len(z0) == 1
         latents = z0 if isinstance(z0, Tensor) else torch.cat(list(z0))
         with self.autocast():
@@ -184,9 +179,7 @@ def networks(configs: Configs) -> dict[str, nn.Module]:
 
 def fill(network: nn.Module, tensors: Named, device: torch.device, dtype: torch.dtype) -> None:
     """Gives a network from `networks` its tensors, converted one by one as they come; freezes it.
-
-    Raises RuntimeError naming the tensors that are missing, not the network's, or misshapen.
-    """
+    Raises RuntimeError naming the tensors that are missing, not the network's, or misshapen."""
     state = {name: tensor.to(device, dtype) for name, tensor in tensors}
     network.load_state_dict(state, strict=True, assign=True)
     network.to(device).eval().requires_grad_(False)

@@ -18,14 +18,13 @@ from torch import Tensor
 from ..errors import Doubt, PictureError, not_finite, remark
 
 Picture = Image.Image | str | PathLike[str] | np.ndarray  # an array is uint8, (h, w[, 3 or 4])
-
+READ = "PNG JPEG WEBP GIF BMP TIFF PPM AVIF".split()  # for some other formats Pillow runs a program
 ORIENTATION, BITS, WHITE_IS_ZERO, WHITE = 274, 258, 262, 341  # tags of EXIF and TIFF
 TURNS = dict(zip(range(2, 9), (0, 3, 1, 5, 4, 6, 2), strict=True))  # to `Image.Transpose`
 
 
 def to_rgb(image: Picture) -> Image.Image:
-    """A plain sRGB image of any picture, upright, transparency over white; one that is plain
-    already as it is. Remarks and raises as `read_colours`."""
+    """Any picture as plain sRGB, upright, over white; a plain one as it is. See `read_colours`."""
     colours = read_colours(image)
     if colours.mode == "RGBA":
         white = Image.new("RGBA", colours.size, "white")
@@ -39,9 +38,10 @@ def read_colours(image: Picture) -> Image.Image:
     Colours are converted by the picture's profile; without one, and where it cannot be used
     (remarked on), they are sRGB's. Raises PictureError for grey out of range.
     """
-    if not isinstance(image, Image.Image):
-        array = isinstance(image, np.ndarray)
-        image = Image.fromarray(image) if array else Image.open(BytesIO(Path(image).read_bytes()))
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+    elif not isinstance(image, Image.Image):
+        image = Image.open(BytesIO(Path(image).read_bytes()), formats=READ)
     plain = type(image) is Image.Image and image.mode == "RGB"  # a subclass is not read yet
     if plain and not image.info and not image.getexif():
         return image
@@ -91,8 +91,7 @@ def _to_8_bit(image: Image.Image, transparent: int | None) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, kind: str, profile: bytes) -> Image.Image:
-    """The RGB image that a profile says an image is; kind: its mode, before that became RGBA. One
-    in sRGB, but for rounding, keeps its numbers."""
+    """The RGB image that a profile says an image of mode `kind` is; one in sRGB keeps its own."""
     plain = image.convert("RGB")
     try:
         space = ImageCms.ImageCmsProfile(BytesIO(profile))

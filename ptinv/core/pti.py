@@ -4,8 +4,7 @@
               c_1 … c_T'     Algorithm 1: tuned so that guided sampling walks back along it
     stage 2   sample from z*_T' under η·c* + (1-η)·c_t (Eq. 9), blending with z*_t (§3.4)
 
-`edit_latent`, at the end, is both stages. The paper's t = 1 … T' is `k` here; `timestep.t` is what
-the network is given, up to 981.
+`edit_latent` is both stages. The paper's t = 1 … T' is `k` here; the UNet is given `t`, up to 981.
 
 Why tuning is needed: unguided (ω = 0), sampling retraces its inversion but for ε's change between a
 step's two ends. Guided at ω = 7.5 it moves along ε_∅ + 7.5 (ε_c - ε_∅), which is another ε than the

@@ -126,9 +126,8 @@ def invert(
 ) -> Iterator[Step]:
     """DDIM inversion, Eq. 6: `sample` with the ends of each step exchanged, clean end first.
 
-    Yields the steps to z*_1, …, z*_T' from z_0. The exact inverse of a step down would need ε
-    at z_k, which is not known yet. At z_{k-1}, for z_k's timestep, ε is nearly the same, and only
-    this difference is lost.
+    Yields the steps to z*_1, …, z*_T' from z_0. An exact inverse of a step down would need
+    ε at z_k, not known yet. At z_{k-1}, for z_k's timestep, it is nearly the same; that is lost.
     """
     upwards = (timestep.upwards for timestep in schedule)
     return sample(model, z, upwards, condition, guidance)

@@ -21,7 +21,8 @@ class TextEncoder(nn.Module):
     def __init__(self, config: dict):
         super().__init__()
         self.config = config
-        clip = CLIPTextModel(CLIPTextConfig(**config))
+        ids = dict(bos_token_id=0, pad_token_id=1, eos_token_id=2)  # of the pooled output, unused
+        clip = CLIPTextModel(CLIPTextConfig(**config | ids))
         # transformers 4 keeps the layers one module deeper than 5; the files have the prefix
         self.text_model = getattr(clip, "text_model", clip)
         # no file holds this buffer, so it must not be left empty on the meta device

@@ -21,7 +21,7 @@ def fresh_noise(seed: int, stream: int, shape: tuple[int, ...]) -> NoiseAt:
 
     def at(k: int) -> Tensor:
         (mixed,) = np.random.SeedSequence((seed, stream, k)).generate_state(1, np.uint64)
-        g = torch.Generator("cpu").manual_seed(int(mixed >> 1))
+        g = torch.Generator("cpu").manual_seed(int(mixed) >> 1)
         return torch.randn(shape, generator=g, dtype=torch.float32, device="cpu")
 
     return at

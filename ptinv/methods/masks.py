@@ -31,8 +31,7 @@ BEGIN = 0.2  # the share of the steps after which an attention mask is trusted
 
 
 def fixed_masks(edit: Edit) -> dict[str, Tensor]:
-    """The masks of an edit's expression that are the same at every step, by name. Raises InputError
-    for a mask of differences where there is no picture."""
+    """The masks that are the same at every step, by name. Raises InputError without a picture."""
     settings, masks = edit.settings, {}
     if "attention" in settings.mask_names and not edit.words.focus:
         masks["attention"] = torch.ones(1, 1, *edit.latent_size, device=edit.model.device)
@@ -117,11 +116,9 @@ def combined(expression: str, masks: Mapping[str, Tensor]) -> Tensor:
     """The mask of an expression such as "attention*~file"; `~` binds before `*` before `+`."""
     for sign, join in (("+", torch.maximum), ("*", torch.minimum)):
         if sign in expression:
-            parts = (combined(part, masks) for part in expression.split(sign, 1))
-            return join(*torch.broadcast_tensors(*parts))
-    if expression.strip().startswith("~"):
-        return 1 - combined(expression.strip()[1:], masks)
-    return masks[expression.strip()]
+            return reduce(join, (combined(part, masks) for part in expression.split(sign)))
+    mask = masks[expression.strip().lstrip("~ ")]
+    return 1 - mask if expression.count("~") % 2 else mask
 
 
 def softened(mask: Tensor, dilate: int, feather: int) -> Tensor:

@@ -1,8 +1,7 @@
 """Prompt-to-Prompt: the target's attention is made of the source's, and so its layout stays.
 
 Hertz et al., arXiv 2208.01626, Sec. 3.2. Source and target are sampled side by side, as branches:
-rows of one batch that have names. In every call of the UNet the target's rows see the attention of
-the source's rows, M -> M*:
+rows of one batch with names. In every call of the UNet the target's see the source's maps, M -> M*:
 
     cross-attention   where its tokens have an answer in the source prompt
     self-attention    in small maps, which hold layout, not detail

@@ -7,6 +7,7 @@ settings come between a method's defaults and the options that are given.
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ..core.pictures import Picture, to_rgb
 from ..core.sampling import Branches
 from ..errors import Doubt, InputError, PictureError, remark
 from ..settings import NAMES, OF_AN_INVERSION, Settings, check_names, check_prompt
-from ..storage.inversion import Inversion, is_inversion
+from ..storage.inversion import SUFFIX, Inversion
 from ..storage.pictures import Reading, checked, open_picture
 from .masks import check_mask, painted
 from .stages import NOISE_MAPS
@@ -53,7 +54,8 @@ def opened(picture: Picture | Inversion, read: Reading = to_rgb) -> Image.Image 
     if isinstance(picture, Inversion):
         return picture
     if isinstance(picture, str | PathLike):
-        return Inversion.load(picture) if is_inversion(picture) else open_picture(picture, read)
+        stored = Path(picture).suffix.lower() == SUFFIX
+        return Inversion.load(picture) if stored else open_picture(picture, read)
     if isinstance(picture, np.ndarray) and picture.dtype in (np.uint8, np.bool_):
         if picture.ndim == 2 or picture.shape[2:] in ((3,), (4,)):
             picture = Image.fromarray(picture)
@@ -143,8 +145,7 @@ def _request(
     given: dict[str, Any],
     unused: Collection[str] = (),
 ) -> Request:
-    """Checks the wanted settings and the mask's size; doubts what was given and changes nothing, in
-    the method or here (`unused`)."""
+    """Checks wanted settings and the mask's size; doubts what is given for nothing, or `unused`."""
     inversion = picture if isinstance(picture, Inversion) else None
     image = inversion.picture if inversion else picture
     settings = settings_for(picture, method, prompt, **wanted)
@@ -186,7 +187,8 @@ def stages_of(inversion: Inversion) -> list[str | None]:
 
 def made_alike(inversion: Inversion, method: Method) -> bool:
     """True if an inversion holds what a method needs besides a trajectory, for any prompt."""
-    return stages_of(inversion)[1] == method.stages[1] and bool(inversion.extras)
+    held, needed = inversion.extras.keys(), method.extra.makes
+    return stages_of(inversion)[1] == method.stages[1] and bool(held) and held >= {*needed}
 
 
 def settings_for(

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..core import ddim
 from ..core.model import StableDiffusion
 from ..core.pti import blend
-from ..core.sampling import After, Step, sample
+from ..core.sampling import Step, sample
 from ..cost import counted
 from ..errors import Doubt, InputError, Remark, remark
 from ..settings import AUTO, Settings, of_an_inversion
@@ -44,21 +44,11 @@ def prepare(model: StableDiffusion, request: Request) -> Edit:
     for text in (prompt, source, settings.negative):
         warn_of_words(model, text)
     branches = (*request.branches[:-1], "target")
-    edit = Edit(
-        model,
-        prompt,
-        settings,
-        request.branches,
-        ddim.schedule(settings.steps, settings.encode_ratio),
-        latent_size=size,
-        z0=z0,
-        empty=embed(""),
-        null=embed(settings.negative),
-        target=embed(prompt),
-        source=embed(source),
-        words=choose_words(model.tokenizer, prompt, settings, branches),
-        rows=rows,
-    )
+    schedule = ddim.schedule(settings.steps, settings.encode_ratio)
+    words = choose_words(model.tokenizer, prompt, settings, branches)
+    embeddings = map(embed, ("", settings.negative, prompt, source))
+    given = prompt, settings, request.branches, schedule, size, z0
+    edit = Edit(model, *given, *embeddings, words=words, rows=rows)
     edit = replace(edit, controls=tuple(request.method.control(edit)))
     if about := edit.words.about:
         remark(about, Remark if edit.words.focus else Doubt)
@@ -148,6 +138,17 @@ def steps_of(
         controls.append(store.control)
     if edit.settings.reweight:  # after the store: a weight changes how much, not where
         controls.append(reweight(words.factors, words.gates, steps))
+    fixed = fixed_masks(edit)
+
+    def rule(step: Step) -> Step:
+        """The method's own, then local blending with the pivot, or with the source's branch."""
+        step = replace(step, z=method.after(edit, step))
+        mask = mask_at(edit, fixed, store, step.k)
+        if mask is None:
+            return step
+        behind = step.z[:1] if edit.branches == SIDE_BY_SIDE else edit.pivot(step)
+        return blend(step, mask, behind)
+
     return sample(
         edit.model,
         start.expand(len(edit.branches), -1, -1, -1),
@@ -157,21 +158,6 @@ def steps_of(
         control=chained(controls),
         guide=method.guide(edit),
         advance=method.advance(edit),
-        after=[after_step(method, edit, store)],
+        after=[rule],
         branches=(*edit.branches[:-1], "target"),  # also for a source that is sampled alone
     )
-
-
-def after_step(method: Method, edit: Edit, store: AttentionStore) -> After:
-    """The method's own rule, then local blending with the pivot, or with the source's branch."""
-    fixed = fixed_masks(edit)
-
-    def rule(step: Step) -> Step:
-        step = replace(step, z=method.after(edit, step))
-        mask = mask_at(edit, fixed, store, step.k)
-        if mask is None:
-            return step
-        behind = step.z[:1] if edit.branches == SIDE_BY_SIDE else edit.pivot(step)
-        return blend(step, mask, behind)
-
-    return rule

@@ -96,8 +96,7 @@ def infer(
 
 
 def losses_of(model: StableDiffusion, z0: Tensor, seed: int) -> Callable[..., Tensor]:
-    """The mean loss of texts over timesteps, the i-th of which always has the same noise. Nothing
-    is predicted twice."""
+    """The mean loss of texts over timesteps, each with a noise of its own; none is run twice."""
     noise, alphas = fresh_noise(seed, 3, tuple(z0.shape)), ddim.alphas_cumprod()
     embed = cache(model.embed)
     known: dict[tuple[str, int, int], Tensor] = {}

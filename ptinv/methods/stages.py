@@ -13,8 +13,7 @@ after each step returns to z*_0, whatever guides it, but for rounding, which gro
     Direct (PnP) inversion (arXiv 2310.01506)         the trajectory is DDIM's and the step DDIM's;
         r_k is added on the source branch alone
 
-A stage lists the settings and texts that it uses: its key. What is stored serves another edit as
-long as all of these are the same.
+A stage lists settings and texts that it uses, its key: what is stored serves all edits of that key.
 """
 
 from collections.abc import Callable, Iterable
@@ -93,6 +92,7 @@ class Stage:
     make: Callable[[Edit, Progress], Made]
     # a text that it uses and that is not a setting as it is, by the option that a user gives
     text: Callable[[Settings, str | None], dict[str, str]] = lambda settings, prompt: {}
+    makes: tuple[str, ...] = ()  # the tensors that a stored inversion is not whole without
 
     def __post_init__(self):
         if unknown := set(self.uses) - set(OF_AN_INVERSION):  # no inversion keeps them
@@ -133,11 +133,13 @@ NOISED_ONCE = Stage("one Gaussian noise", NOISE,
 NOISED_EACH = Stage("a noise for each step", NOISE,
     lambda e, _: {"trajectory": noised(e.z0, e.schedule, e.noise(stream=0))})
 TUNED = Stage("tune c_t", (*TUNING, *GUIDANCE, "init_embedding"),
-    lambda e, p: _tuned(e, p, "cond", getattr(e, e.settings.init_embedding), e.null), tuning_text)
+    lambda e, p: _tuned(e, p, "cond", getattr(e, e.settings.init_embedding), e.null), tuning_text,
+    makes=("embeddings",))
 NULL_TUNED = Stage("tune ∅_t", (*TUNING, *GUIDANCE, "source"),
-    lambda e, p: _tuned(e, p, "null", e.null, e.source))
+    lambda e, p: _tuned(e, p, "null", e.null, e.source), makes=("embeddings",))
 OFFSETS = Stage("measure what each step misses", (*GUIDANCE, "source"),
-    lambda e, p: {"residuals": residuals(e, p, e.guidance)})
+    lambda e, p: {"residuals": residuals(e, p, e.guidance)}, makes=("residuals",))
 NOISE_MAPS = Stage("solve for the noise maps", ("inversion_guidance", "source", "negative"),
-    lambda e, p: {"residuals": residuals(e, p, e.settings.inversion_guidance, mean_step)})
+    lambda e, p: {"residuals": residuals(e, p, e.settings.inversion_guidance, mean_step)},
+    makes=("residuals",))
 # fmt: on

@@ -135,6 +135,13 @@ READ_OFF = Method(
         "place": {"encode_ratio": 1.0, "guidance": 7.5, "eta": 1.0, "mask": None},
     },
 )
+NEGATIVE = Method(
+    "negative-prompt inversion: the source text in ∅'s place, then Prompt-to-Prompt",
+    condition=lambda e: constant(e.source, e.target),
+    source_condition=lambda e: constant(e.source, e.source),  # guidance cancels here
+    reads=(),
+    defaults=PIVOT,
+)
 
 METHODS = {
     "pti": Method(
@@ -208,21 +215,13 @@ METHODS = {
         source_condition=lambda e: lambda k: (e.tuned[k - 1], e.source),
         defaults=PIVOT | {"inner_steps": 10, "lr": 0.01, "lr_decay": 0.01, "stop_below": 1e-5},
     ),
-    "npi": Method(
-        "negative-prompt inversion: the source text in ∅'s place, then Prompt-to-Prompt",
-        condition=lambda e: constant(e.source, e.target),
-        source_condition=lambda e: constant(e.source, e.source),  # guidance cancels here
-        reads=(),
-        defaults=PIVOT,
-    ),
-    "npi-prox": Method(
-        "proximal negative-prompt inversion: guidance only where it is strong",
-        condition=lambda e: constant(e.source, e.target),
-        source_condition=lambda e: constant(e.source, e.source),
+    "npi": NEGATIVE,
+    "npi-prox": replace(
+        NEGATIVE,
+        title="proximal negative-prompt inversion: guidance only where it is strong",
         guide=lambda e: lambda null, cond, w: null + w * proximal(cond - null, e.settings),
         after=pull_back,
         reads=("proximal", "proximal_quantile"),
-        defaults=PIVOT,
     ),
     "direct": Method(
         "Direct (PnP) inversion: what the source's steps miss is added to them; Prompt-to-Prompt",

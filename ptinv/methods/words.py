@@ -165,9 +165,8 @@ def positions_of(words: list[Word]) -> list[int]:
 
 
 def noun_phrase(words: list[Word]) -> list[Word]:
-    """The first noun phrase of a prompt, as far as a list of stop words can tell: yellow, car of "a
-    photo of a yellow car on the grass". Articles, prepositions, commas and full stops end it once
-    it has begun, hyphens and apostrophes don't."""
+    """The first noun phrase of a prompt, by a list of stop words: yellow, car of "a photo of a
+    yellow car on the grass". Such words, commas and full stops end it once it has begun."""
     phrase: list[Word] = []
     hyphens = {w.start: w.end for w in words if w.text == "-"}
     for word in words:

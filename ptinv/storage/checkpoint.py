@@ -3,8 +3,7 @@
 It is a folder as diffusers writes it (unet/, vae/, text_encoder/, tokenizer/, scheduler/), or one
 `.safetensors` file with the original CompVis names and no configuration. Its kind, configuration,
 and the names, shapes and types of its tensors are checked here; `core/model.py` then builds and
-fills the networks. Nothing but safetensors is opened, and tensors are views into the memory-mapped
-file until they are converted.
+fills the networks. Nothing but safetensors is opened; tensors are at first views of the file.
 """
 
 import re
@@ -20,7 +19,8 @@ from torch import Tensor, nn
 from ..core import model
 from ..core.model import WEIGHTS, Configs, StableDiffusion
 from ..core.text import Tokenizer
-from ..errors import CheckpointError, Doubt, InputError, remark
+from ..errors import CheckpointError, Doubt, InputError, because, remark
+from .files import MOST
 from .layouts import BARE_TEXT, BY_INPUTS, ONLY, SD_V1, is_left_out, read_configs, read_json, rename
 from .provenance import hash_of_files, hash_of_tensors
 
@@ -77,10 +77,7 @@ def load(
     if compile and device.type == "cpu" and not any(map(which, COMPILERS)):
         raise InputError("compile needs a C++ compiler here; install g++, or leave it out")
     configs, words, tensors = open_checkpoint(path, tokenizer, half=dtype == torch.float16)
-    try:
-        networks = nn.ModuleDict(model.networks(configs))
-    except Exception as error:  # a configuration of nonsense: every layer has its own complaint
-        raise CheckpointError(f"{path}: its configuration makes no network ({error})") from error
+    networks = nn.ModuleDict(model.networks(configs))
     if wrong := _mismatches(networks.state_dict(), tensors):
         raise CheckpointError(f"{path} does not hold a whole Stable Diffusion v1 ({wrong}); {ONLY}")
     model.fill(networks, _read(tensors), device, dtype)
@@ -125,18 +122,21 @@ def _device(wanted: str | torch.device | None) -> torch.device:
 
 def _tokenizer(folder: Path, known: int) -> Tokenizer:
     """CLIP's tokenizer in a folder, of `known` tokens at most. Raises InputError for any other."""
+    files = (path for path in folder.iterdir() if path.suffix in (".json", ".txt", ".jinja"))
     try:
+        if odd := [p.name for p in files if not p.is_file() or p.stat().st_size > MOST]:
+            raise InputError(f"{odd[0]} is no regular file of at most {MOST} bytes")
         tokenizer = Tokenizer(folder)
         start, word, end = tokenizer.clip("a")["input_ids"]
         read, size = tokenizer.clip.convert_ids_to_tokens(word), tokenizer.clip.vocab_size
         if read != "a</w>" or not start + 1 == end < size:  # CLIP's vocabulary ends with both
-            raise ValueError("its tokens are others or in another order; use the model's own")
-        if (there := len(tokenizer.clip)) > known:
-            raise ValueError(f"it has {there} tokens, but the text encoder was trained on {known}")
+            raise InputError("its tokens are others or in another order; use the model's own")
+        if (there := 1 + max(tokenizer.clip.get_vocab().values())) > known:
+            raise InputError(f"it has {there} tokens, but the text encoder was trained on {known}")
         return tokenizer
     except Exception as error:  # the tokenizers library raises nothing narrower
         wrong = "does not hold the model's CLIP tokenizer, or one for a newer transformers"
-        raise InputError(f"{folder} {wrong} ({' '.join(str(error).split())[:200]})") from error
+        raise InputError(f"{folder} {wrong}{because(error)}") from error
 
 
 def open_checkpoint(

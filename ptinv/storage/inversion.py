@@ -21,11 +21,11 @@ from torch import Tensor
 from ..core import ddim
 from ..core.model import StableDiffusion
 from ..core.text import LENGTH
-from ..errors import InputError
+from ..errors import InputError, because
 from ..settings import LATER, OF_AN_INVERSION, Settings, check_prompt, check_text
 from . import files
 from .pictures import check_size
-from .provenance import check_recorded, check_same
+from .provenance import KINDS, check_same
 
 SUFFIX = ".safetensors"
 
@@ -73,8 +73,7 @@ class Inversion:
 
     @property
     def stored(self) -> dict[str, Tensor]:
-        """The tensors as its file has them, by name: on the CPU and without the batch axis. Raises
-        InputError for a batch of several, which no file holds."""
+        """The tensors as in its file, on the CPU and unbatched. Raises InputError for several."""
         tensors = {"pixels": self.pixels}
         for name, tensor in [("trajectory", self.trajectory), *sorted(self.extras.items())]:
             if (batch := tensor.shape[1]) != 1:
@@ -107,13 +106,10 @@ class Inversion:
 
     def save(self, path: str | Path) -> None:
         """Writes one safetensors file; an existing one is only replaced by a complete one. Raises
-        OSError where it cannot be written, InputError if it holds a batch of several."""
+        InputError where it cannot be written, and if it holds a batch of several."""
         about = {"settings": self.settings, "made_with": self.made_with, "sha256": self.digest}
-        try:
-            with files.replacing(path) as part:
-                save_file(self.stored, part, {"ptinv": json.dumps(about, default=_plain)})
-        except SafetensorError as error:
-            raise OSError(f"cannot write {path} ({error})") from error
+        with files.replacing(path) as part:
+            save_file(self.stored, part, {"ptinv": json.dumps(about, default=_plain)})
 
     @classmethod
     def load(cls, path: str | Path) -> "Inversion":
@@ -121,9 +117,10 @@ class Inversion:
         files.check_file(path)
         try:
             with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {})["ptinv"])
+                about = files.parse((file.metadata() or {})["ptinv"])
                 _check(file, about["settings"])
-                check_recorded(about["made_with"])
+                if {n: type(v) for n, v in about["made_with"].items()} != KINDS:
+                    raise InputError("what it was made with is missing or damaged")
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}
             pixels = tensors.pop("pixels")
             extras = {name: tensor[:, None] for name, tensor in tensors.items()}
@@ -135,14 +132,9 @@ class Inversion:
             if inversion.digest != about["sha256"]:
                 raise InputError("something in it was altered")
             return inversion
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
-            wrong = f"is not a whole inversion saved by ptinv ({error}); invert the picture anew"
+        except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+            wrong = f"is not a whole inversion saved by ptinv{because(error)}; invert anew"
             raise InputError(f"{path} {wrong}") from error
-
-
-def is_inversion(path: str | Path) -> bool:
-    """True for the name of a safetensors file, and so of no picture."""
-    return Path(path).suffix.lower() == SUFFIX
 
 
 def pixels_of(image: Image.Image) -> Tensor:
@@ -151,8 +143,7 @@ def pixels_of(image: Image.Image) -> Tensor:
 
 
 def _check(file: safe_open, settings: dict[str, Any]) -> None:
-    """Raises InputError, TypeError or KeyError unless the settings are whole and in range, and the
-    tensors those of such an inversion; reads none of them."""
+    """Raises InputError, TypeError or KeyError unless settings and header fit; reads no tensor."""
     Settings(**{n: settings[n] for n in OF_AN_INVERSION if n not in LATER or n in settings})
     method, unnamed = settings["method"], isinstance(settings["method"], list)
     if unnamed:  # the stages of one without a name; it may have no second
@@ -164,13 +155,9 @@ def _check(file: safe_open, settings: dict[str, Any]) -> None:
     if unknown := settings.keys() - {"method", "prompt", *OF_AN_INVERSION}:
         raise InputError(f"it has unknown settings: {', '.join(sorted(unknown))}")
     steps = len(ddim.schedule(settings["steps"], settings["encode_ratio"]))
-    layout = {  # each one's type, number of axes, and length of the first
-        "pixels": ("U8", 3, 3),
-        "trajectory": ("F32", 4, steps + 1),
-        "embeddings": ("F32", 3, steps),
-        "losses": ("F32", 1, steps),
-        "residuals": ("F32", 4, steps),
-    }
+    # the type of each, the number of its axes, and the length of the first
+    layout = dict(pixels=("U8", 3, 3), trajectory=("F32", 4, steps + 1), losses=("F32", 1, steps))
+    layout |= dict(embeddings=("F32", 3, steps), residuals=("F32", 4, steps))
     names = set(file.keys())
     if not {"pixels", "trajectory"} <= names or not (unnamed or names <= layout.keys()):
         raise InputError(f"its tensors are {', '.join(sorted(names))}")

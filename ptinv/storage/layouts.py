@@ -18,6 +18,7 @@ from ..core.text import LENGTH
 from ..core.unet import UNetConfig
 from ..core.vae import VAEConfig
 from ..errors import CheckpointError
+from .files import MOST, parse
 
 ONLY = "only Stable Diffusion v1 can be opened"
 UNET, VAE, TEXT = (f"{part}/config.json" for part in ("unet", "vae", "text_encoder"))
@@ -26,10 +27,11 @@ BY_INPUTS = {8: "InstructPix2Pix (8 input channels)", 9: "an inpainting model (9
 BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D")  # a level that attends, and one that doesn't
 
 # fmt: off
-# kinds of values: their name in a sentence, and the test
-COUNT = ("a whole number above 0", lambda x: type(x) is int and x > 0)  # a bool is no count
-COUNTS = ("a list of whole numbers above 0",
-    lambda x: isinstance(x, list) and x != [] and all(map(COUNT[1], x)))
+# kinds of values: their name in a sentence, and the test, by which a bool is no number
+COUNT, FEW, SIDE = ((f"a whole number from 1 to {most}",
+    lambda x, most=most: type(x) is int and 0 < x <= most) for most in (100_000, 32, 128))
+COUNTS = ("a list of 1 to 6 even numbers up to 100000", lambda x: isinstance(x, list)
+    and 0 < len(x) <= 6 and all(COUNT[1](n) and n % 2 == 0 for n in x))
 NUMBER = ("a number above 0", lambda x: type(x) in (int, float) and 0 < x < math.inf)
 LEVELS = (f"a list of {BLOCKS[1]} and at least one {BLOCKS[0]}",
     lambda x: isinstance(x, list) and BLOCKS[0] in x and all(kind in BLOCKS for kind in x))
@@ -46,16 +48,16 @@ SCHEDULE = {
 }
 TAKEN = {
     UNET: {
-        "block_out_channels": COUNTS, "down_block_types": LEVELS, "layers_per_block": COUNT,
+        "block_out_channels": COUNTS, "down_block_types": LEVELS, "layers_per_block": FEW,
         "attention_head_dim": COUNT,  # diffusers' name for the number of heads, in v1 files
         "cross_attention_dim": COUNT, "norm_num_groups": COUNT, "in_channels": COUNT,
-        "sample_size": COUNT,
+        "sample_size": SIDE,
     },
     VAE: {
-        "block_out_channels": COUNTS, "layers_per_block": COUNT, "norm_num_groups": COUNT,
+        "block_out_channels": COUNTS, "layers_per_block": FEW, "norm_num_groups": COUNT,
         "latent_channels": COUNT, "scaling_factor": NUMBER,
     },
-    TEXT: dict.fromkeys(SD_V1_TEXT, COUNT) | {"hidden_act": ACTIVATION},
+    TEXT: dict.fromkeys(SD_V1_TEXT, COUNT) | {"hidden_act": ACTIVATION, "num_hidden_layers": FEW},
 }
 OPTIONAL = ("norm_num_groups", "scaling_factor")  # which the files of sd-v1-4's time leave out
 COMPUTED = {  # absent and null stand for the same
@@ -78,8 +80,7 @@ COMPUTED = {  # absent and null stand for the same
 
 
 def read_configs(folder: Path) -> Configs:
-    """Reads what a folder's networks are built from. Raises CheckpointError naming what the folder
-    is, what it lacks, or the key that is wrong."""
+    """Reads a folder's tables. Raises CheckpointError naming what it is, lacks, or has wrong."""
     said = {file: read_json(folder / file) for file in (*COMPUTED, PIPELINE)}
     for key, value in said[UNET].items():  # some files spell one value as a list of it by level
         by_level = isinstance(value, list) and len(value) > 1 and value == value[:1] * len(value)
@@ -123,13 +124,13 @@ def read_configs(folder: Path) -> Configs:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a file; an empty one where there is no file."""
+    if not path.is_file():
+        return {}
     try:
-        said = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not JSON ({error}); fetch it again") from error
-    if not isinstance(said, dict):
-        raise CheckpointError(f"{path} is not a JSON object; fetch it again")
-    return said
+        with open(path, encoding="utf-8") as file:
+            return parse(file.read(MOST))
+    except ValueError as error:  # also of what is not UTF-8
+        raise CheckpointError(f"{path} is not a JSON object; fetch it again") from error
 
 
 def _check_kind(folder: Path, said: dict[str, dict]) -> None:

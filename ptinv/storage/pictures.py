@@ -14,19 +14,21 @@ from typing import Any
 from PIL import Image, ImageCms, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from ..core.pictures import to_rgb
+from ..core.pictures import READ, to_rgb
 from ..errors import Doubt, PictureError, Remark, remark
 from . import files
 
 MIN_SIDE = 16  # pixels
 MAX_PIXELS = 64_000_000
 MAX_ASPECT = 8
-UNKNOWN = "the file is not a picture of a known format; convert it to PNG or JPEG"
+UNKNOWN = f"the file is not a picture that is opened here ({', '.join(READ)}); convert it to PNG"
 TOO_MANY = f"the picture has more than {MAX_PIXELS // 10**6} million pixels; scale it down first"
 WRONG = {  # what Pillow raises of a file
     PermissionError: "the file may not be read; check its permissions",
     Image.DecompressionBombError: TOO_MANY,
     UnidentifiedImageError: UNKNOWN,
+    KeyError: UNKNOWN,  # one of the formats is unknown to an older Pillow
+    Exception: "the picture is truncated or damaged; use another copy",
 }
 MUTING = threading.RLock()  # filters are the process's: threads would restore each other's
 REDUCED = 254  # a TIFF's tag, NewSubfileType
@@ -62,9 +64,8 @@ def _decoding(name: str = "") -> Iterator[None]:
     except MemoryError:
         raise
     except Exception as error:  # decoders raise almost anything on damaged data
-        damaged = f"the picture is truncated or damaged ({error}); use another copy"
         said = {PictureError: str(error)} | WRONG
-        wrong = next((said[kind] for kind in said if isinstance(error, kind)), damaged)
+        wrong = next(said[kind] for kind in said if isinstance(error, kind))
         raise PictureError(name + wrong) from error
     for warning in caught:
         if issubclass(warning.category, Remark):
@@ -72,8 +73,7 @@ def _decoding(name: str = "") -> Iterator[None]:
 
 
 def checked(image: Image.Image, read: Reading = to_rgb) -> Any:
-    """Reads a PIL image, by default as plain RGB. Raises PictureError for a picture of an
-    unusable size, a mere preview of one, or damaged data."""
+    """Reads a PIL image, by default as RGB. Raises PictureError for bad sizes, previews, damage."""
     with _decoding():
         check_size(*image.size)
         if getattr(image, "tag_v2", {}).get(REDUCED, 0) & 1:
@@ -87,7 +87,7 @@ def open_picture(path: str | Path, read: Reading = to_rgb) -> Any:
     file. A picture's size is checked before any pixel is decoded."""
     files.check_file(path, PictureError)
     # by an open file: Pillow maps a named one, and misreads a turned TIFF so
-    with _decoding(f"{path}: "), open(path, "rb") as file, Image.open(file) as image:
+    with _decoding(f"{path}: "), open(path, "rb") as file, Image.open(file, formats=READ) as image:
         made, frames = checked(image, read), getattr(image, "n_frames", 1)
     if frames > 1 and isinstance(made, Image.Image):  # of a file's texts there is nothing to say
         remark(f"{path} holds {frames} frames; only the first is used", Doubt)

@@ -1,7 +1,6 @@
 """A record of how a result was made, kept with it: enough to make it again, readable by anybody.
 
-An inversion's file has part of it in its metadata, a PNG a whole `Recipe` in its text chunks, which
-`exiftool` or Pillow's `Image.text` show.
+An inversion's metadata is part of it, a PNG's text chunks (see `exiftool`) are a whole `Recipe`.
 """
 
 import hashlib
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 
 from .. import __version__
 from ..core.model import StableDiffusion
-from ..errors import Doubt, InputError, remark
+from ..errors import Doubt, InputError, because, remark
 from ..settings import NAMES, Settings
 from . import files
 from .pictures import checked, open_picture
@@ -75,21 +74,9 @@ def _sample(name: str, kind: str, tensor: Tensor) -> bytes:
 
 def made_with(model: StableDiffusion) -> dict[str, Any]:
     """The model and all else that a result's bytes depend on; `KINDS` has the types."""
-    return {
-        "model": model.name,
-        "model_hash": model_hash(model),
-        "device": model.device.type,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "version": __version__,  # of ptinv
-    }
-
-
-def check_recorded(recorded: dict[str, Any]) -> None:
-    """Raises InputError unless it is what `made_with` returns, in keys and types."""
-    if not isinstance(recorded, dict) or {n: type(v) for n, v in recorded.items()} != KINDS:
-        raise InputError("what it was made with is missing or damaged")
+    networks = model.name, model_hash(model), model.device.type, str(model.dtype).split(".")[-1]
+    code = torch.get_num_threads(), torch.__version__, __version__
+    return dict(zip(KINDS, networks + code, strict=True))
 
 
 def check_same(what: str, recorded: dict[str, Any], model: StableDiffusion) -> None:
@@ -147,7 +134,7 @@ class Recipe:
             raise InputError(f"{path} doesn't say how it was made; {why}a PNG's text chunks)")
         try:
             recorded = {name: kind(text[name]) for name, kind in KINDS.items()}
-            settings = json.loads(text["settings"])
+            settings = files.parse(text["settings"])
             by_hash = str(settings.get("mask")).startswith(MASK)
             mask_hash = settings["mask"].removeprefix(MASK) if by_hash else ""
             settings |= {"mask": Image.new("L", (1, 1))} if by_hash else {}
@@ -155,7 +142,7 @@ class Recipe:
             if text["command"] not in ("edit", "reconstruct", "generate"):
                 raise InputError(f"the command is {text['command']!r}")
             kept = {name: text[name] for name in ("command", "prompt", "method", "picture_hash")}
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            wrong = f"its record of how it was made is damaged ({error}); make the edit anew"
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            wrong = f"its record of how it was made is damaged{because(error)}; make the edit anew"
             raise InputError(f"{path}: {wrong}") from error
         return cls(**kept, settings=settings, made_with=recorded, mask_hash=mask_hash)

@@ -195,9 +195,9 @@ def test_an_edit_with_a_mask_asks_for_it_and_checks_it(here, capsys):
     )
     again = ["again", "a.png", "picture.png", "-o", "b.png"]
     capsys.readouterr()
-    assert "give it with --mask" in refused(capsys, *again)
+    assert "give that one with --mask" in refused(capsys, *again)
     Image.new("L", (48, 32), "white").save("white.png")
-    assert "not the mask" in refused(capsys, *again, "--mask", "white.png")
+    assert "a mask of yours; give that one" in refused(capsys, *again, "--mask", "white.png")
     assert not (here / "b.png").exists()
     Image.open("mask.png").save("copy.bmp")
     assert ptinv_(*again, "--mask", "copy.bmp") == 0

@@ -55,6 +55,8 @@ REFUSED = [
     ([*EDIT, "--reweight", "=2"], "WORD=FACTOR"),
     ([*EDIT, "--self-replace", "0.1:0.2:0.3"], "a share of the steps from 0 to 1, or two in order"),
     ([*EDIT, "--cross-replace", "car=soon"], "is not a share of the steps, or FROM:TO"),
+    ([*EDIT, "--cross-replace=--"], "is not a share of the steps, or FROM:TO"),
+    ([*EDIT, "--model=--"], "--model is empty"),
     ([*EDIT, "--dtype", "int8"], "--dtype"),
     ([*EDIT, "--strength", "1"], "--strength"),
     (["improve", "picture.png"], "improve"),
@@ -276,7 +278,7 @@ CHECKPOINTS = {
     "pickle": "tools/convert_checkpoint.py",
     "stable diffusion 2": "only Stable Diffusion v1",
     "nonsense": "unet/config.json: norm_num_groups must be a divisor",
-    "not json": "is not JSON",
+    "not json": "is not a JSON object",
 }
 
 
@@ -293,3 +295,37 @@ def test_a_checkpoint_that_cannot_be_used(here, capsys, small_folder, command, k
     said = answer(capsys, command, *picture, PROMPT, "--model", "model", "-o", out)
     assert CHECKPOINTS[kind] in said
     assert contents(here) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["edit", "x" * 50_000, PROMPT],
+        ["edit", "\x1b[2J.png", PROMPT],
+        ["edit", "picture.png", "x" * 50_000],
+        [*EDIT, "--method", "x\x1b[2J" * 9000],
+        [*EDIT, "--eta", "\x1b[2J" * 9000],
+        [*EDIT, "--mask-from", "~" * 50_000],
+        [*EDIT, "--mask-from", "x+" * 4000],
+        [*EDIT, "--focus", "x " * 4000],
+        [*EDIT, "--model", "x" * 50_000],
+        [*EDIT, "--tokenizer", "x" * 300],
+    ],
+)
+def test_a_sentence_stays_one_whatever_it_quotes(here, capsys, words):
+    before = contents(here)
+    said = answer(capsys, *words, "-o", "new.png")
+    assert len(said) < 700 and said[:-1].isprintable()
+    assert contents(here) == before
+
+
+@pytest.mark.parametrize("spelt", ["{}", "model/../{}", "link.safetensors"])
+def test_the_model_s_weights_are_no_output(here, capsys, small_folder, spelt):
+    shutil.copytree(small_folder, here / "model")
+    weights = here / "model/unet/diffusion_pytorch_model.safetensors"
+    (here / "link.safetensors").symlink_to(weights)
+    out = spelt.format(weights.relative_to(here))
+    before = weights.read_bytes()
+    said = answer(capsys, "invert", "picture.png", "--model", "model", "-o", out)
+    assert "would overwrite what it is made from" in said
+    assert weights.read_bytes() == before

@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
+import warnings
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from small import PROMPT
 
 from ptinv.core.unet import UNet
+from ptinv.errors import remark
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -47,7 +50,10 @@ def test_output_that_nobody_reads_any_more_ends_quietly(word):
 @pytest.mark.parametrize("word", WORDS)
 def test_output_to_a_full_disk_is_answered_in_a_sentence(word):
     with open("/dev/full", "w") as full:
-        assert printed_to(full, word) == (1, "ptinv: [Errno 28] No space left on device\n")
+        assert printed_to(full, word) == (
+            1,
+            "ptinv: the output: No space left on device\n",
+        )
 
 
 # Ctrl-C
@@ -109,7 +115,82 @@ def test_ctrl_c_while_saving_leaves_the_old_file(here, monkeypatch, words):
     assert contents(here) == before
 
 
+@pytest.mark.parametrize("by, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_either_signal_leaves_nothing_and_its_usual_handler_in_place(
+    here, capsys, monkeypatch, by, code
+):
+    forward, usual = UNet.forward, signal.getsignal(by)
+
+    def signalled(self, *args):
+        os.kill(os.getpid(), by)
+        return forward(self, *args)
+
+    monkeypatch.setattr(UNet, "forward", signalled)
+    before = contents(here)
+    assert ptinv_(*EDIT, "--no-mask", "--quiet", "-o", "old.png") == code
+    assert capsys.readouterr().err == "ptinv: interrupted; no part of the output is left\n"
+    assert contents(here) == before
+    assert signal.getsignal(by) == usual
+
+
+@pytest.mark.slow
+def test_a_command_that_is_terminated_leaves_nothing(here):
+    before = contents(here)
+    code, said = interrupted_at("sampling", *EDIT, "-o", "old.png", by=signal.SIGTERM)
+    assert code == 143, said[-500:]
+    assert said.endswith("ptinv: interrupted; no part of the output is left\n")
+    assert "Traceback" not in said
+    assert contents(here) == before
+
+
 # What goes wrong on the way
+
+
+def test_what_libraries_warn_of_is_not_told(capsys, monkeypatch):
+    def deprecated(args):
+        warnings.warn("this will be gone in version 9", DeprecationWarning, stacklevel=2)
+        warnings.warn("a library is slow today", UserWarning, stacklevel=2)
+        remark("the edit is about: car")
+
+    monkeypatch.setattr("ptinv.cli.commands.methods", deprecated)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert ptinv_("methods") == 0
+    assert capsys.readouterr().err == "ptinv: the edit is about: car\n"
+
+
+def test_a_file_that_may_not_be_read_is_answered_with_its_name(capsys, monkeypatch):
+    def refused(args):
+        raise PermissionError(13, "Permission denied", "model/unet/config.json")
+
+    monkeypatch.setattr("ptinv.cli.commands.methods", refused)
+    assert ptinv_("methods") == 2
+    said = capsys.readouterr().err
+    assert said == "ptinv: model/unet/config.json cannot be used (Permission denied)\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits are POSIX's")
+@pytest.mark.parametrize(
+    "words", [[*EDIT, "-o", "old.png"], ["invert", "picture.png", *STEPS, "-o", "a.safetensors"]]
+)
+def test_a_disk_that_is_full_when_the_output_is_written_is_a_sentence(
+    here, capsys, monkeypatch, words
+):
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    usual = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    before = contents(here)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        code = ptinv_(*words, "--quiet")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, usual)
+    said = capsys.readouterr().err
+    assert code == 2 and said.count("\n") == 1, said
+    assert f"{words[-1]} cannot be written (" in said and "; choose another place" in said
+    assert contents(here) == before
 
 
 @pytest.mark.parametrize("network", ["unet", "vae"])

@@ -45,6 +45,13 @@ def test_not_binds_before_and_and_and_before_or(expression, meaning):
     assert cells == [float(meaning(*row)) for row in TRUTH]
 
 
+def test_a_long_expression_is_read_as_a_short_one():
+    one = dict(a=row_of(0, 0.25, 1))
+    for expression in ("a+" * 4000 + "a", "a*" * 4000 + "a", "~ " * 4000 + "a"):
+        assert torch.equal(combined(expression, one), one["a"])
+    assert torch.equal(combined("~" * 4001 + "a", one), 1 - one["a"])
+
+
 def test_masks_of_one_row_and_of_several_are_joined_row_by_row():
     one, two = torch.tensor([1.0, 0.0]).reshape(1, 1, 1, 2), torch.eye(2).reshape(2, 1, 1, 2)
     assert combined("one+two", dict(one=one, two=two)).tolist() == [[[[1, 0]]], [[[1, 1]]]]

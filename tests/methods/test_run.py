@@ -1,5 +1,7 @@
 """Running a row: what of a stored inversion serves again, and which words an edit is about."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from edits import same
@@ -66,6 +68,20 @@ def test_a_tuning_is_kept_where_reuse_tuning_says_so(small_model, inversion, une
     kept = ptinv.edit(small_model, inversion, OTHER_PROMPT, guidance=3.0, reuse_tuning=True)
     assert unet_calls == [501, 251, 1]
     assert not same(kept, ptinv.edit(small_model, inversion, OTHER_PROMPT, guidance=3.0))
+
+
+@pytest.mark.parametrize("kept", [["losses"], ["residuals"]])
+def test_an_inversion_that_lacks_its_embeddings_is_tuned_again(
+    small_model, picture, inversion, tmp_path, kept
+):
+    extras = inversion.extras | {"residuals": torch.zeros_like(inversion.trajectory[1:])}
+    lacking = replace(inversion, extras={name: extras[name] for name in kept})
+    lacking.save(tmp_path / "a.safetensors")
+    for stored in (lacking, tmp_path / "a.safetensors"):
+        edited = ptinv.edit(small_model, stored, PROMPT)
+        assert edited.tobytes() == ptinv.edit(small_model, inversion, PROMPT).tobytes()
+        with pytest.raises(InputError, match="^reuse_tuning finds no tuning"):
+            ptinv.edit(small_model, stored, PROMPT, reuse_tuning=True)
 
 
 def test_a_tuning_that_is_missing_cannot_be_kept(small_model, picture, unet_calls):

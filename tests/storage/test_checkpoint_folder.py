@@ -1,6 +1,7 @@
 """Folders in diffusers' layout: what they must hold, and how they are opened."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -297,3 +298,35 @@ def test_a_damaged_tokenizer_json_is_refused(folder, content):
     (folder / "tokenizer" / "tokenizer.json").write_text(content)
     with pytest.raises(InputError, match="does not hold the model's CLIP tokenizer"):
         load(folder, device="cpu")
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "added_tokens.json", "merges.txt"])
+def test_a_tokenizer_s_file_that_never_ends_is_not_opened(folder, name):
+    path = folder / "tokenizer" / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    with pytest.raises(InputError, match="no regular file|no tokenizer"):
+        load(folder)
+
+
+def test_a_tokenizer_s_file_that_is_too_long_is_not_read(folder):
+    (folder / "tokenizer/merges.txt").write_text("a b\n" * 2_500_001)
+    with pytest.raises(InputError, match="merges.txt is no regular file of at most 10000000 bytes"):
+        load(folder)
+
+
+def test_a_token_s_number_beyond_the_table_is_refused(folder):
+    """There are as many tokens as rows, but not all in them."""
+    path = folder / "tokenizer/vocab.json"
+    vocabulary = json.loads(path.read_text())
+    path.write_text(json.dumps(vocabulary | {"car</w>": 10**6}))
+    with pytest.raises(InputError, match="it has 1000001 tokens, but the text encoder"):
+        load(folder)
+
+
+def test_the_ends_numbers_in_a_configuration_change_nothing(folder, small_model):
+    path = folder / "text_encoder/config.json"
+    odd = dict(eos_token_id=[1, 2], bos_token_id="x", pad_token_id=-7)
+    path.write_text(json.dumps(json.loads(path.read_text()) | odd))
+    model = load(folder, device="cpu", dtype="float32")
+    assert torch.equal(model.embed("a red car"), small_model.embed("a red car"))

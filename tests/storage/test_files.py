@@ -1,12 +1,15 @@
 """Files: refused in time, written whole or not at all, and known by their content."""
 
 import hashlib
+import os
 import subprocess
 import sys
+import time
 
 import pytest
+from safetensors import SafetensorError
 
-from ptinv.errors import InputError
+from ptinv.errors import InputError, OutputError
 from ptinv.storage import files
 
 
@@ -64,3 +67,84 @@ def test_the_hash_is_of_the_bytes(tmp_path):
 def test_files_are_handled_without_importing_torch():
     code = "import sys, ptinv.storage.files; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_name_with_a_slash_at_its_end_or_a_nul_in_it_is_refused(tmp_path):
+    for name, words in (("a.png/", "this is a folder"), ("a\0.png", "no file can have this name")):
+        with pytest.raises(InputError, match=words):
+            files.check_output(f"{tmp_path}/{name}", [".png"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_link_to_itself_is_refused(tmp_path):
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    with pytest.raises(InputError, match="no file can have this name"):
+        files.check_output(tmp_path / "loop.png", [".png"])
+    with pytest.raises(InputError, match="there is no folder"):
+        files.check_output(tmp_path / "loop.png" / "a.png", [".png"])
+
+
+def test_what_is_read_only_or_no_regular_file_is_not_replaced(tmp_path):
+    (tmp_path / "kept.png").write_bytes(b"kept")
+    (tmp_path / "kept.png").chmod(0o444)
+    os.mkfifo(tmp_path / "pipe.png")
+    for name in ("kept.png", "pipe.png"):
+        with pytest.raises(InputError, match="read-only, or no regular file; name another"):
+            files.check_output(tmp_path / name, [".png"])
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_before_the_end(
+    tmp_path, monkeypatch
+):
+    done, fsync, replace = [], os.fsync, os.replace
+
+    def noted(number):
+        done.append(os.readlink(f"/proc/self/fd/{number}"))
+        fsync(number)
+
+    def renamed(part, target):
+        done.append("renamed")
+        replace(part, target)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "replace", renamed)
+    with files.replacing(tmp_path / "a") as part:
+        part.write_bytes(b"whole")
+    assert done == [str(part), "renamed", str(tmp_path)]
+
+
+def test_the_parts_of_runs_that_were_killed_are_swept_a_day_later(tmp_path):
+    old, new, other = (tmp_path / name for name in (".ptinv-1.part", ".ptinv-2.part", "3.part"))
+    for path in (old, new, other):
+        path.write_bytes(b"half")
+    for path in (old, other):
+        os.utime(path, (time.time() - 25 * 3600,) * 2)
+    with files.replacing(tmp_path / "a") as part:
+        assert part.match(".ptinv-*.part")
+        part.write_bytes(b"whole")
+    assert sorted(tmp_path.iterdir()) == sorted([new, other, tmp_path / "a"])
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), SafetensorError("No space left on device")]
+)
+def test_a_full_disk_is_a_sentence(tmp_path, error):
+    with pytest.raises(OutputError, match="a cannot be written .No space left on device.; choose"):
+        with files.replacing(tmp_path / "a") as part:
+            part.write_bytes(b"half")
+            raise error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_vanished_is_a_sentence(tmp_path):
+    with pytest.raises(OutputError, match="a cannot be written .No such file or directory.;"):
+        with files.replacing(tmp_path / "gone" / "a") as part:
+            part.write_bytes(b"whole")
+
+
+def test_only_json_s_objects_of_a_sane_length_and_depth_are_read():
+    assert files.parse('{"a": [1]}') == {"a": [1]}
+    deep, digits = '{"a":' * 100_000, f'{{"a": {"9" * 10_000}}}'
+    for text in ("", "[]", "{", "null", deep, digits, " " * files.MOST + "{}"):
+        with pytest.raises(InputError, match="^it is no JSON object"):
+            files.parse(text)

@@ -12,9 +12,10 @@ from small import PROMPT
 
 import ptinv
 from ptinv.core import ddim
-from ptinv.errors import InputError
+from ptinv.errors import InputError, PictureError
+from ptinv.methods.request import opened
 from ptinv.settings import Settings, of_an_inversion
-from ptinv.storage.inversion import Inversion, is_inversion
+from ptinv.storage.inversion import Inversion
 from ptinv.storage.provenance import model_hash
 
 
@@ -280,6 +281,8 @@ def test_an_inversion_of_stable_diffusion_s_size_takes_less_than_15_megabytes(tm
 
 
 def test_an_inversion_is_known_by_its_name(saved):
-    assert is_inversion(saved)
-    assert is_inversion("missing.SAFETENSORS")
-    assert not is_inversion("missing.png")
+    assert isinstance(opened(saved), Inversion)
+    for name, error in (("missing.SAFETENSORS", InputError), ("missing.png", PictureError)):
+        with pytest.raises(InputError, match="no regular file") as caught:
+            opened(name)
+        assert caught.type is error

@@ -120,6 +120,15 @@ def test_a_value_of_the_wrong_kind_is_refused_by_file_and_key(folder, file, key,
         (UNET, "down_block_types", ["CrossAttnDownBlock2D", [1]], "at least one"),
         (UNET, "in_channels", 6, "the latent_channels of vae/config.json"),
         (TEXT, "hidden_size", 96, "the cross_attention_dim of unet/config.json"),
+        (UNET, "layers_per_block", 10**6, "a whole number from 1 to 32"),
+        (UNET, "block_out_channels", [16] * 10**5, "a list of 1 to 6 even numbers"),
+        (UNET, "block_out_channels", [15, 30], "a list of 1 to 6 even numbers"),
+        (UNET, "block_out_channels", [16, 10**9], "up to 100000"),
+        (UNET, "sample_size", 129, "a whole number from 1 to 128"),
+        (VAE, "layers_per_block", 33, "a whole number from 1 to 32"),
+        (VAE, "block_out_channels", [8] * 7, "a list of 1 to 6 even numbers"),
+        (TEXT, "num_hidden_layers", 10**30, "a whole number from 1 to 32"),
+        (TEXT, "vocab_size", 10**9, "a whole number from 1 to 100000"),
         (VAE, "norm_num_groups", 7, "a divisor of block_out_channels"),
         (VAE, "norm_num_groups", None, "a whole number"),
         (VAE, "scaling_factor", "x", "a number above 0"),
@@ -134,7 +143,7 @@ def test_a_value_that_fits_nothing_is_refused(folder, file, key, value, must):
 
 
 @pytest.mark.parametrize(
-    "content, said", [("[]", "is not a JSON object"), ("[" * 100_000, "is not JSON")]
+    "content, said", [("[]", "is not a JSON object"), ("[" * 100_000, "is not a JSON object")]
 )
 def test_a_file_that_holds_no_object_is_refused(folder, content, said):
     (folder / VAE).write_text(content)

@@ -3,6 +3,8 @@
 import math
 import os
 import struct
+import subprocess
+import sys
 import zlib
 from io import BytesIO
 
@@ -148,7 +150,58 @@ def test_missing_folder_empty_and_no_picture(tmp_path):
     (tmp_path / "empty.png").touch()
     refused(tmp_path / "empty.png", "is empty")
     (tmp_path / "words.png").write_text("not a picture")
-    refused(tmp_path / "words.png", "not a picture")
+    refused(tmp_path / "words.png", "not a picture that is opened here .PNG, JPEG, WEBP, GIF, BMP")
+    os.mkfifo(tmp_path / "pipe.png")
+    refused(tmp_path / "pipe.png", "no regular file")
+
+
+SCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n%%EOF\n"
+WATCHED = """
+import sys
+from ptinv.core.pictures import to_rgb
+from ptinv.errors import PictureError
+from ptinv.methods.masks import painted
+from ptinv.storage.pictures import open_picture
+
+started = []
+ways = "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.startfile"
+sys.addaudithook(lambda event, args: started.append(args) if event in ways else None)
+for path in sys.argv[1:]:
+    for read in (open_picture, lambda path: open_picture(path, painted), to_rgb):
+        try:
+            read(path).load()
+        except (PictureError, OSError) as error:
+            print(error)
+sys.exit(f"started {started}" if started else 0)
+"""
+
+
+def test_no_picture_starts_a_program_whatever_its_name_says(tmp_path):
+    """PostScript is Ghostscript's to draw, FITS may be gzip's; Pillow goes by the content."""
+    contents = {
+        "script.png": SCRIPT,
+        "script.jpg": b"\xc5\xd0\xd3\xc6"
+        + struct.pack("<II", 32, len(SCRIPT))
+        + bytes(20)
+        + SCRIPT,
+        "stars.png": b"SIMPLE  =                    T".ljust(80) + b"END".ljust(2800),
+        "meta.png": b"\xd7\xcd\xc6\x9a" + bytes(60),
+        "icon.png": b"icns" + bytes(60),
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    paths = [str(tmp_path / name) for name in contents]
+    done = subprocess.run([sys.executable, "-c", WATCHED, *paths], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3 * len(paths)
+    assert sum("not a picture that is opened here" in line for line in lines) == 2 * len(paths)
+
+
+@pytest.mark.parametrize("kind", ["ICO", "PCX", "TGA", "SGI", "JPEG2000", "PDF"])
+def test_other_formats_are_not_opened(tmp_path, kind):
+    noise().save(tmp_path / "a.png", format=kind)
+    refused(tmp_path / "a.png", "not a picture that is opened here")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.webp", "a.gif", "a.tif"])
@@ -305,7 +358,7 @@ def test_a_save_that_cannot_replace_leaves_no_part(tmp_path, monkeypatch):
         raise PermissionError("no")
 
     monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(PermissionError):
+    with pytest.raises(OSError, match="no"):
         save_picture(plain(), tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []
 

@@ -3,6 +3,7 @@
 import collections
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import types
@@ -130,7 +131,53 @@ def test_places_that_cannot_be_written(tmp_path, capsys):
     _refused(capsys, source, tmp_path / "out.bin", "does not end in .safetensors")
     _refused(capsys, source, tmp_path / "no" / "out.safetensors", "no folder")
     (tmp_path / "out.safetensors").mkdir()
-    _refused(capsys, source, tmp_path / "out.safetensors", "cannot write")
+    _refused(capsys, source, tmp_path / "out.safetensors", "cannot be written")
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch about the very kinds
+@pytest.mark.parametrize("kind", ["quantised", "sparse", "csr", "meta"])
+def test_tensors_that_are_no_plain_numbers_are_refused_by_name(tmp_path, capsys, kind):
+    plain = torch.eye(4)
+    odd = {
+        "quantised": lambda: torch.quantize_per_tensor(plain, 0.1, 0, torch.qint8),
+        "sparse": plain.to_sparse,
+        "csr": plain.to_sparse_csr,
+        "meta": lambda: plain.to("meta"),
+    }[kind]()
+    source, out = tmp_path / "model.ckpt", tmp_path / "out.safetensors"
+    torch.save({"a.weight": plain, "b.weight": odd}, source)
+    _refused(capsys, source, out, "b.weight is quantised, sparse or without data")
+    torch.save({"a.weight": plain, "model_ema.b": odd}, source)  # which is left out
+    assert convert_checkpoint.main([str(source), str(out)]) == 0
+
+
+def test_overlapping_and_empty_views_of_one_memory_are_written_apart(tmp_path):
+    whole = torch.randn(8, 8)
+    state = {"a": whole[:5], "b": whole[3:], "c": whole.T, "d": whole.view(-1)[5:9], "e": whole[:0]}
+    source, out = tmp_path / "model.ckpt", tmp_path / "out.safetensors"
+    torch.save(state, source)
+    assert convert_checkpoint.main([str(source), str(out)]) == 0
+    written = load_file(out)
+    assert written.keys() == state.keys()
+    assert all(torch.equal(written[name], state[name]) for name in state)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits are POSIX's")
+def test_a_full_disk_leaves_the_old_file(tmp_path, capsys):
+    import resource
+
+    source, out = tmp_path / "model.ckpt", tmp_path / "out.safetensors"
+    torch.save({"w": torch.randn(100, 100)}, source)
+    out.write_bytes(b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    usual = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, limits[1]))
+    try:
+        _refused(capsys, source, out, "out.safetensors cannot be written (")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, usual)
+    assert out.read_bytes() == b"old"
 
 
 def test_the_training_callback_that_sd_v1_4_names_is_not_imported(tmp_path, monkeypatch, capsys):

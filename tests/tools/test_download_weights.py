@@ -66,7 +66,9 @@ class Hub(ThreadingHTTPServer):
 
     def describe_file(self, name: str) -> dict:
         size = self.sizes.get(name, len(self.files[name]))
-        entry = {"rfilename": name, "size": size, "blobId": "0" * 40}
+        body = self.files[name]
+        sha1 = hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
+        entry = {"rfilename": name, "size": size, "blobId": sha1}
         if not name.endswith((".json", ".txt")):
             entry["lfs"] = {"sha256": self.sha256(name), "size": size, "pointerSize": 134}
         return entry
@@ -243,8 +245,11 @@ def test_wrong_bytes_are_not_kept(hub, tmp_path):
     hub.corrupt = UNET
     _refused(_run(hub, tmp_path, "--yes"), UNET, "sha256")
     assert UNET not in _downloaded(tmp_path / "sd")
-    hub.corrupt, hub.sizes = None, {SMALL[0]: 7}
+    hub.corrupt = SMALL[0]
     (tmp_path / "sd" / SMALL[0]).unlink()
+    _refused(_run(hub, tmp_path, "--yes"), SMALL[0], "sha1")
+    assert SMALL[0] not in _downloaded(tmp_path / "sd")
+    hub.corrupt, hub.sizes = None, {SMALL[0]: 7}
     _refused(_run(hub, tmp_path, "--yes"), SMALL[0], "instead of 7")
     assert SMALL[0] not in _downloaded(tmp_path / "sd")
 

@@ -30,7 +30,7 @@ from ptinv.methods.request import request_edit
 from ptinv.methods.table import find
 from ptinv.settings import ATTENTION, EDIT, INVERSION, check_prompt
 from ptinv.storage.files import check_output
-from ptinv.storage.inversion import is_inversion
+from ptinv.storage.inversion import SUFFIX
 from ptinv.storage.pictures import FORMATS, open_picture, save_picture
 from ptinv.storage.provenance import fingerprint
 
@@ -111,7 +111,7 @@ def check_inputs(args: argparse.Namespace, pages: Iterable[Path]) -> Image.Image
     for path in pages:
         check_output(path, FORMATS, [args.picture])
     check_prompt(args.prompt, "what the picture should become")
-    if is_inversion(args.picture):
+    if Path(args.picture).suffix.lower() == SUFFIX:
         raise ptinv.InputError(f"{args.picture}: name the picture itself; it is inverted here")
     return open_picture(args.picture)
 

@@ -35,6 +35,7 @@ def answer(
         return end.code
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what libraries warn of is no user's to mend
             warnings.simplefilter("ignore" if args.quiet else "always", ptinv.Remark)
             warnings.simplefilter("always", ptinv.Doubt)
             warnings.showwarning = say
