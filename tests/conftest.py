@@ -18,6 +18,11 @@ from ptinv.storage import checkpoint
 NEEDED = 8e9
 
 
+def pytest_addoption(parser):
+    how = "cases that tests/fuzz draws (default: 300)"
+    parser.addoption("--cases", type=int, default=300, metavar="N", help=how)
+
+
 def available_memory() -> float:
     """Bytes that may be taken without swapping; infinite where the system does not say."""
     try:
