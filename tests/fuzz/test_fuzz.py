@@ -15,6 +15,7 @@ from fuzz.running import fault, spelt
 from small import PROMPT
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's processes and pipes"),
     pytest.mark.filterwarnings("default"),  # as in a user's process, where none is an error
 ]
