@@ -3,14 +3,13 @@
 `python -m pytest tests/fuzz --cases 5000` is for a night. A case is drawn from its number alone.
 """
 
-import re
 import shutil
 import sys
 
 import pytest
 from commands import ptinv_
 from fuzz import cases, pictures, stored, words  # noqa: F401  each adds its kinds
-from fuzz.known import KNOWN
+from fuzz.found import FOUND
 from fuzz.running import fault, spelt
 from small import PROMPT
 
@@ -48,27 +47,23 @@ def pytest_generate_tests(metafunc):
 
 
 @pytest.fixture
-def fault_of(place, tmp_path_factory):
-    """What is wrong with how a case ends."""
-    return lambda case: fault(case, place, tmp_path_factory.getbasetemp() / "said")
+def end(place, tmp_path_factory, request):
+    """Runs a case, and fails with all that it takes to run it alone."""
+    said = tmp_path_factory.getbasetemp() / "said"
 
-
-def test_a_case_ends_with_a_whole_result_or_a_sentence(place, number, fault_of, request):
-    case = cases.draw(number, place)
-    if not (wrong := fault_of(case)):
+    def run(case, *options):
+        if wrong := fault(case, place, said):
+            alone = " ".join(("python -m pytest", f"'{request.node.nodeid}'", *options))
+            pytest.fail(f"{spelt(case)}\nin {place}\n{wrong}\nalone: {alone}", pytrace=False)
         shutil.rmtree(place)
-        return
-    for why, known in KNOWN.items():
-        if re.search(known.sign, wrong, re.DOTALL):
-            pytest.xfail(why)
-    alone = f"python -m pytest '{request.node.nodeid}' --cases {number + 1}"
-    pytest.fail(f"{spelt(case)}\nin {place}\n{wrong}\nalone: {alone}", pytrace=False)
+
+    return run
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError)
-@pytest.mark.parametrize("why", KNOWN)
-def test_what_is_known_is_not_mended_yet(place, why, fault_of):
-    wrong = fault_of(KNOWN[why].example(place))
-    if wrong and not re.search(KNOWN[why].sign, wrong, re.DOTALL):
-        pytest.fail(f"another sign than {KNOWN[why].sign}: {wrong}")
-    assert not wrong
+def test_a_case_ends_with_a_whole_result_or_a_sentence(place, end, number):
+    end(cases.draw(number, place), "--cases", str(number + 1))
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_once_ended_badly_does_not_any_more(place, end, name):
+    end(FOUND[name](place))
