@@ -172,7 +172,7 @@ def infer_source(
     picture = opened(picture)
     if isinstance(picture, Inversion):
         picture.check_fits(model)
-        picture = picture.picture
+        return infer(model, picture.trajectory[0].to(model.device), prompt, list(among or ()))
     return infer(model, model.encode(picture), prompt, list(among or ()))
 
 

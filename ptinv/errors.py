@@ -63,5 +63,5 @@ def not_finite(what: str) -> FloatingPointError:
 
 def is_full(error: Exception) -> bool:
     """True if memory ran out. PyTorch says so of a GPU by a class of its own, of a CPU in words."""
-    said = any(words in str(error) for words in ("out of memory", "allocate memory"))
+    said = re.search("(out of|allocate|enough) memory|ALLOC_FAILED", str(error)) is not None
     return said or isinstance(error, MemoryError)

@@ -9,26 +9,29 @@ A job is a picture's path, a prompt and, if wanted, a method, a name for the out
 of `ptinv edit` by its name in Python. Each edit is written whole to DIR/NAME.png with its record;
 the name is the line's number by default. What is there already is skipped, so a stopped run goes on
 where it was; a bad job is reported, and the rest is done. `--batch N` has N pictures on their way
-at once, whose calls of the UNet are made as one: faster on a GPU, in more memory, and within 0.1 dB
-of what each is alone. `torchrun --nproc-per-node N tools/batch.py …` shares the pictures out. Ends
-with 0 if all jobs are done, 2 if any is not.
+at once, whose calls of the UNet are made as one: for a GPU, in more memory; a run that is stopped
+makes those N anew. In float32 each is within 0.1 dB of what it is alone. `torchrun --nproc-per-node
+N tools/batch.py …` shares the pictures out. Ends with 0 if all jobs are done, 2 if any is not.
 """
 
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from evaluation import runner
 from evaluation.edits import result_of
+from evaluation.ending import FULL, answer
 from evaluation.together import together
 
 import ptinv
+from ptinv.cli.options import Parser
+from ptinv.errors import is_full
 from ptinv.methods.masks import painted
 from ptinv.settings import check
+from ptinv.storage.files import check_file
 from ptinv.storage.pictures import open_picture
 
 OWN = ("picture", "prompt", "name", "method")  # what a job says besides options
@@ -47,10 +50,16 @@ class Job(NamedTuple):
 def read(path: Path) -> tuple[list[Job], list[str]]:
     """A file's jobs, and what is wrong with the lines that are none."""
     jobs, wrong = [], []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ptinv.InputError(f"{path} is not a text; name a file with a job a line") from error
+    for number, line in enumerate(lines, start=1):
         try:
             if line.strip():
                 jobs.append(job_of(json.loads(line), f"{number:04}", {job.name for job in jobs}))
+        except json.JSONDecodeError as error:
+            wrong.append(f"{path}, line {number}: this is not JSON ({error.msg})")
         except (ValueError, TypeError) as error:
             wrong.append(f"{path}, line {number}: {error}")
     return jobs, wrong
@@ -112,7 +121,7 @@ def begin_together(
             result = results.get(runner.key_of(item))
             try:
                 made.append(None if result and is_kept(folder, result) else make(i))
-            except runner.FAILURES as error:
+            except Exception as error:  # raised where the others' results are recorded
                 made.append(error)
         return made
 
@@ -140,7 +149,12 @@ def begin(jobs: list[Job], model: ptinv.StableDiffusion, folder: Path) -> runner
         job, path = jobs[i], folder / f"{jobs[i].name}.png"
         mask = job.options.get("mask")
         given = job.options | ({"mask": open_picture(mask, painted)} if mask else {})
-        result, cost = result_of(model, picture(), job.prompt, job.method, given, starts)
+        try:
+            result, cost = result_of(model, picture(), job.prompt, job.method, given, starts)
+        except (MemoryError, RuntimeError) as error:
+            if not is_full(error):
+                raise
+            raise ptinv.InputError(FULL) from error
         result.save(path)
         return {"output": path.name, **cost._asdict()}
 
@@ -148,7 +162,8 @@ def begin(jobs: list[Job], model: ptinv.StableDiffusion, folder: Path) -> runner
 
 
 def report(done: list[dict[str, Any]], left: int) -> str:
-    """Counts the jobs that are done, with the mean of what one takes on its own."""
+    """Counts the jobs that are done, with the mean of what one takes: the seconds from its begin to
+    its end, whatever else was made meanwhile."""
     text = f"{len(done)} edits are done, {left} are not"
     if done:
         each = {name: sum(one[name] for one in done) / len(done) for name in ("seconds", "forward")}
@@ -157,23 +172,24 @@ def report(done: list[dict[str, Any]], left: int) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
-    try:
-        return run(args, lambda text: print(f"batch.py: {text}", file=sys.stderr))
-    except (ptinv.InputError, OSError) as error:
-        print(f"batch.py: {error}", file=sys.stderr)
-        return 2
+    return answer("batch.py", run, parser(), argv)
 
 
-def run(args: argparse.Namespace, say: Callable[[str], None]) -> int:
+def run(args: argparse.Namespace) -> int:
     """Does what the command line names; returns its exit code."""
+    args.cells = args.output  # where an interruption leaves what is finished
     check("batch", args.batch, 1, 64, whole=True)
+    check_file(args.jobs)
+    if args.output.exists() and not args.output.is_dir():
+        raise ptinv.InputError(f"{args.output}: this is a file; name a folder")
     jobs, wrong = read(args.jobs)
     for line in wrong:
-        say(line)
+        print(f"batch.py: {line}", file=sys.stderr)
+    if not jobs and not wrong:
+        raise ptinv.InputError(f"{args.jobs} holds no job; write one a line")
     model = ptinv.load(args.model, args.device, args.dtype)
     groups = groups_of(jobs, model, args.output, args.batch)
-    runner.run(groups, args.output, partial(is_kept, args.output))
+    runner.run(groups, args.output, partial(is_kept, args.output), quiet=args.quiet)
     results = runner.results(args.output)
     keys = [runner.key_of(item) for group in groups for item in group.items]
     done = [results[key] for key in keys if key in results]
@@ -183,13 +199,14 @@ def run(args: argparse.Namespace, say: Callable[[str], None]) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    top = Parser(prog="batch.py", description=__doc__.splitlines()[0])
     top.add_argument("jobs", type=Path, metavar="JOBS.jsonl")
     top.add_argument("-o", "--output", type=Path, metavar="DIR", required=True)
     at_once = "pictures on their way at once (default 1)"
     top.add_argument("--batch", type=int, default=1, metavar="N", help=at_once)
     for name in ("--model", "--device", "--dtype"):
         top.add_argument(name, help="as of `ptinv edit`")
+    top.add_argument("--quiet", action="store_true", help="say only what is wrong")
     return top
 
 

@@ -44,7 +44,8 @@ class Knob(NamedTuple):
     def label(self, i: int) -> str:
         """The i-th value under its name."""
         word = f" of {self.word}" if self.word not in (None, DEFAULT) else ""
-        return f"{self.setting}{word} = {spelt(self.values[i])}"
+        sign = "x" if self.setting == "size" else ":"
+        return f"{self.setting}{word} = {spelt(self.values[i], sign)}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -140,10 +141,10 @@ def tile(one: Made, label: str, picture: Image.Image) -> Tile:
     return Tile(cells.why(one.error, picture.size) if one.error else one.shown, label)
 
 
-def spelt(value: Any) -> str:
-    """A value as it is written on the command line."""
+def spelt(value: Any, sign: str = ":") -> str:
+    """A value as it is written on the command line, where a sign is between two."""
     if isinstance(value, tuple):
-        return ":".join(f"{end:g}" for end in value)
+        return sign.join(f"{end:g}" for end in value)
     if isinstance(value, float) and float(f"{value:g}") == value:
         return f"{value:g}"
     return "none" if value is None else str(value)

@@ -55,7 +55,7 @@ def opened(picture: Picture | Inversion, read: Reading = to_rgb) -> Image.Image 
         return picture
     if isinstance(picture, str | PathLike):
         stored = Path(picture).suffix.lower() == SUFFIX
-        return Inversion.load(picture) if stored else open_picture(picture, read)
+        return Inversion.load(picture) if stored and read is to_rgb else open_picture(picture, read)
     if isinstance(picture, np.ndarray) and picture.dtype in (np.uint8, np.bool_):
         if picture.ndim == 2 or picture.shape[2:] in ((3,), (4,)):
             picture = Image.fromarray(picture)

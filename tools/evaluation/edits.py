@@ -213,7 +213,7 @@ def _understood(
     if settings.source != AUTO and not method.strengths:
         return given, settings, cost
     # methods with strengths read less thoroughly
-    key = "reading", bool(method.strengths), prompt, settings.among, settings.seed
+    key = "reading", bool(method.strengths), prompt, settings.among, settings.seed, settings.size
     if settings.source == AUTO and key in starts:
         source, cost = starts[key]
         given = given | {"source": source}
@@ -222,7 +222,8 @@ def _understood(
             warnings.simplefilter("ignore", ptinv.Remark)
         request = request_edit(picture, prompt, name, **given)
         meter = Meter(model)
-        found = understood(meter.model, request, meter.model.encode(picture))
+        sized = meter.model.sized(settings.size)
+        found = understood(sized, request, sized.encode(picture))
     if request.settings.source == AUTO:
         cost, given = meter.so_far(), given | {"source": found.source}
         if found.source:  # a text of new words alone leaves none, and is read anew

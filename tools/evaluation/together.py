@@ -5,6 +5,7 @@ than for one. So each edit has a thread of its own, and a model that waits at ev
 edits that are not done have come to one; what they ask for goes through the UNet as one batch, of
 whatever timesteps, texts and attention controls. An edit's numbers are those that it has alone but
 for the order of sums. Calls that a gradient goes back through, a third of `pti`'s, are made alone.
+Filters of warnings are the process's, so of some remarks one is made for all.
 """
 
 import threading
@@ -115,13 +116,24 @@ class Meeting:
         for member, request in self.asked.items():
             by_size.setdefault((request.z.shape[1:], request.context.shape[1:]), []).append(member)
         for some in by_size.values():
-            try:
-                eps = predicted(self.model, [self.asked[member] for member in some])
-                self.answers |= zip(some, eps, strict=True)
-            except Exception as error:
-                self.answers |= dict.fromkeys(some, error)
+            self._answer(some)
         self.asked.clear()
         self.changed.notify_all()
+
+    def _answer(self, some: list[int]) -> None:
+        """Answers several by one call; where that fails, as in too little memory, by halves."""
+        try:
+            eps = predicted(self.model, [self.asked[member] for member in some])
+            self.answers |= zip(some, eps, strict=True)
+        except Exception as error:
+            if len(some) == 1:
+                self.answers[some[0]] = error
+                return
+        else:
+            return
+        half = len(some) // 2
+        self._answer(some[:half])
+        self._answer(some[half:])
 
 
 @torch.no_grad()
@@ -130,8 +142,8 @@ def predicted(model: ptinv.StableDiffusion, requests: Sequence[Request]) -> Sequ
     if len(requests) == 1:
         return [model.predict_noise(*requests[0])]
     counts = [len(request.z) for request in requests]
-    each = torch.tensor([request.t for request in requests], device=model.device)
-    t = each.repeat_interleave(torch.tensor(counts, device=model.device))
+    each = [request.t for request in requests for _ in range(len(request.z))]
+    t = torch.tensor(each, device=model.device)
     z, context = (torch.cat([request[i] for request in requests]) for i in (0, 2))
     parts = [(request.control, count) for request, count in zip(requests, counts, strict=True)]
     control = Parts(parts) if any(part for part, _ in parts) else None

@@ -123,7 +123,8 @@ def way_up(start: Start, progress: Progress) -> list[Guess]:
 def walks_down(start: Start, progress: Progress) -> tuple[list[ptinv.Step], list[Walk]]:
     """The ways down that are not tuned, by ω, and the tuned one, last, with its steps."""
     guidance = start.inversion.made_by.guidance
-    ways = [(w, "ddim-global", {"guidance": w}) for w in sorted({0.0, 1.0, guidance})]
+    same = {name: getattr(start.inversion.made_by, name) for name in ("negative", "guidance_gate")}
+    ways = [(w, "ddim-global", same | {"guidance": w}) for w in sorted({0.0, 1.0, guidance})]
     ways.append((guidance, "pti", start.given | BACK))
     walks, steps = [], []
     for w, method, how in progress(ways, "walking down"):

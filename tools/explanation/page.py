@@ -88,8 +88,8 @@ def who(story: Story) -> str:
     told = f"{made}. Panels 2 to 6 tell the paper’s method, <code>pti</code>, of the same picture "
     told += "and prompt; the edit itself is in panel 7."
     if edited.reads:
-        told += f" <code>{edited.method}</code> walks the same way without a tuning, and reads off "
-        told += "the picture what is new: the end of panel 6."
+        told += f" <code>{edited.method}</code> tunes nothing, and reads off the picture what is "
+        told += "new, and from that where to edit and how strongly: the end of panel 6."
     return told
 
 

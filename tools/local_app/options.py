@@ -54,7 +54,7 @@ def typed(name: str, value: Any) -> Any:
         spelt = {("" if word == DEFAULT else f"{word}="): v for word, v in value.items()}
         return ", ".join(f"{word}{typed('', v)}" for word, v in spelt.items())
     if isinstance(value, tuple | list):
-        return ":".join(map(str, value))
+        return ("x" if name == "size" else ":").join(map(str, value))
     return str(value) if isinstance(value, int | float) and type(value) is not bool else value
 
 

@@ -14,8 +14,8 @@
 # # 2. Prompt tuning
 #
 # Guided sampling leaves the trajectory. [Prompt Tuning Inversion](https://arxiv.org/abs/2305.04441)
-# gives every step an embedding $c_t$ of its own, tuned until the guided step lands where it should.
-# Here is Algorithm 1, whole, and then the edit: a mixture of $c_t$ and the prompt's own $c^*$.
+# gives every step an embedding $c_t$ of its own, tuned so that the guided step lands near where it
+# should. Here is Algorithm 1, whole, and then the edit: a mixture of $c_t$ and the prompt's $c^*$.
 
 # %%
 import warnings
@@ -149,5 +149,5 @@ print("the same picture, to the byte")
 
 # %% [markdown]
 # **Try it:** more iterations at a smaller rate, `inner_steps=5, lr=0.01`, the paper's other choice.
-# Is the picture nearer? Is the edit better? And tune ∅ instead of c: few lines change, and it is
-# Null-Text Inversion.
+# Is the picture nearer? Is the edit better? And tune ∅ instead of c, under a text of what
+# the picture shows, inverted at ω = 1: few lines change, and it is Null-Text Inversion.

@@ -75,7 +75,7 @@ row({"the picture": picture, "ddim-global": usual, "little by little": faded})
 #
 # 1. *A mask.* Noise the picture's latent half way, with ten noises. Predict each under two texts:
 #    what the picture shows, and what it should show. Add up the absolute differences over noises
-#    and channels, divide by three times their mean, cut at 1, and compare with 0.5.
+#    and channels, divide by three times their mean (as its code does), cut at 1, compare with 0.5.
 # 2. *Up*: DDIM inversion without a prompt. You have it: `inversion`.
 # 3. *Down* under the prompt; after each step, all outside the mask is the trajectory's.
 #

@@ -9,9 +9,12 @@ extra `tour`.
 import sys
 from pathlib import Path
 
-import jupytext
-import nbformat
-from nbclient import NotebookClient
+try:
+    import jupytext
+    import nbformat
+    from nbclient import NotebookClient
+except ImportError as error:
+    sys.exit(f'run.py: {error.name} is missing: pip install -e ".[tour]"')
 
 FOLDER = Path(__file__).resolve().parent
 
