@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 LOWEST = re.compile(r"([A-Za-z0-9_-]+)>=([0-9.]+)")
-FAST = ["-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider"]
+PYTEST = ["-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider"]
 # what needs no dependency: the files as Python reads them, and what is answered before any import
 BARE = """
 import pathlib, sys, warnings
@@ -72,7 +72,7 @@ def interpreter(version: str) -> Path | None:
     return Path(found) if found and works else next(iter(of_pyenv[::-1]), None)
 
 
-def tried(version: str, which: str, but: list[str], folder: Path) -> Row:
+def tried(version: str, which: str, but: list[str], tests: list[str], folder: Path) -> Row:
     """Makes an environment, and runs what is to be run in it."""
     name = f"{which} but {', '.join(but)}" if but and which == "lowest" else which
     if not (python := interpreter(version)):
@@ -86,7 +86,9 @@ def tried(version: str, which: str, but: list[str], folder: Path) -> Row:
     installed = run(install + (["pillow"] if which == "bare" else ["-e", f"{ROOT}[test]"]))
     if installed.returncode:
         return Row(version, name, "", f"cannot be installed: {last_line(installed)}", False)
-    done = run([python, *(["-c", BARE, "ptinv", "tools", "tests"] if which == "bare" else FAST)])
+    done = run(
+        [python, *(["-c", BARE, "ptinv", "tools", "tests"] if which == "bare" else PYTEST + tests)]
+    )
     failed = re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
     for test in failed:
         say(f"    {test}")
@@ -133,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
         for which in args.set:
             say(f"Python {version}, {which} …")
             with tempfile.TemporaryDirectory() as folder:
-                rows.append(tried(version, which, args.but, Path(folder)))
+                rows.append(tried(version, which, args.but, args.tests, Path(folder)))
             say(rows[-1].outcome)
     print(table(rows))
     return 0 if all(row.passed for row in rows) else 2
@@ -150,6 +152,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--set", nargs="+", choices=sets, default=sets[:2], help=about)
     about = "dependencies that the set `lowest` takes at their highest"
     top.add_argument("--but", nargs="+", metavar="NAME", default=[], help=about)
+    about = "whose fast ones are run (default: all)"
+    top.add_argument("--tests", nargs="+", metavar="PATH", default=["tests"], help=about)
     return top
 
 

@@ -18,7 +18,7 @@ from ptinv import cli
 from ptinv.storage.inversion import Inversion
 
 BUSY, IDLE = 20, 90  # seconds of the processor's time, and of waiting, after which a case hangs
-LONGEST = 700  # characters of a line on stderr
+LONGEST, MOST_LINES = 700, 8  # characters of a line on stderr; each of three texts has two doubts
 MEMORY, ROOM = 2**30, 2**32  # bytes that a case may take; address space, so that it can
 PYTHONS = re.compile(  # words of Python's own errors, which no user has a use for
     r"Traceback|\w+Error\b|Errno|object has no attribute|NoneType|'(int|str|list|dict|float|bool)'"
@@ -74,7 +74,7 @@ def wrong_with(said: str, refused: bool) -> str:
         return "no line at the end"
     if any(not line.startswith("ptinv") for line in lines[:-1]):
         return "more than lines of its own"
-    if len(lines) > 4 or max(map(len, lines)) > LONGEST:
+    if len(lines) > MOST_LINES or max(map(len, lines)) > LONGEST:
         return "too long"
     if UNPRINTED.search("".join(lines)):
         return "unprintable"
