@@ -117,7 +117,7 @@ def request_inversion(
         raise InputError("this is an inversion already; give it to edit or reconstruct")
     method = find(method)
     method.settings(**_read(options) | {"mask": None, "paste_back": False})
-    lasting = {name: value for name, value in options.items() if name in OF_AN_INVERSION}
+    lasting = {n: value for n, value in options.items() if n in (*OF_AN_INVERSION, "among")}
     if prompt is not None:
         check_prompt(prompt)
     return _request("invert", picture, prompt, method, lasting | {"mask": None}, options)

@@ -175,7 +175,7 @@ EQUATIONS = {
              sub(accented("ĉ"), T), o("="), ETA, CSTAR, o("+"), o("("), ONE, o("−"), ETA, o(")"),
              CT),
     ), (pti.interpolate, ptinv.edit),
-        'ptinv.edit(model, inversion, prompt, method="pti", eta={eta:g})'),
+        'ptinv.edit(model, inversion, prompt, method="pti", eta={eta:g}{more})'),
     "attention": Equation((
         line("A is the softmax of Q K transposed over root d",
              i("A"), o("="), call(i("softmax"), frac(row(i("Q"), sup(i("K"), o("⊤"))),
@@ -184,7 +184,7 @@ EQUATIONS = {
              sub(Z, T1), o("←"), MASK, sub(Z, T1), o("+"), o("("), ONE, o("−"), MASK, o(")"),
              on_the_trajectory(T1)),
     ), (ptinv.attention_maps, masks.attention_mask, pti.blend),
-        'film = [step.mask for step in ptinv.steps(model, inversion, prompt, method="pti")]'),
+        'film = [step.mask for step in ptinv.steps(model, inversion, prompt, method="pti"{more})]'),
     "reading": Equation((
         line("the loss of a text is the mean squared error of the noise predicted under it",
              call(i("loss"), i("text")), o("="), sub(i("mean"), row(T, o(","), EPS)),

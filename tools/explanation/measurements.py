@@ -193,6 +193,7 @@ def edited(start: Start, made: ptinv.Result) -> Edited:
         settings,
         record_of(start.model, made.request, made.rows),
         reads=bool(made.request.method.strengths),
+        told=(made.request.given.get("source") or AUTO) != AUTO,
         words=pieces(prompt, new_words(start.model.tokenizer, prompt, settings.source or prompt)),
     )
 

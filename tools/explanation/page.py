@@ -4,13 +4,14 @@ The words are in `page.html`, its looks in `page.css`, what moves in `page.js`.
 """
 
 import json
+from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import NamedTuple
 
 import ptinv
-from ptinv.settings import DEFAULTS, OF_AN_INVERSION
+from ptinv.settings import DEFAULTS, NAMES, OF_AN_INVERSION
 
 from .equations import EQUATIONS
 from .figures import Album
@@ -103,6 +104,13 @@ def followed(story: Story) -> str:
     return f"Here the mask is made by <code>{escape(story.settings.mask_expression or '')}</code>."
 
 
+READING = (
+    "A network that predicts noise also judges texts: the one that describes a picture predicts "
+    "its noise best. So words of the prompt were left out, those that are missed least exchanged "
+    "for others, and what makes the prediction better is taken for what is there."
+)
+
+
 def understood(story: Story, album: Album, place: Place) -> str:
     """What the edit's method read off the picture, and its mask; nothing where it doesn't read."""
     edited, by = story.edited, story.edited.settings
@@ -111,10 +119,11 @@ def understood(story: Story, album: Album, place: Place) -> str:
     marked = "".join(f"<mark>{escape(text)}</mark>" if new else escape(text)
                      for text, new in edited.words)  # fmt: skip
     new = ", ".join(text for text, is_new in edited.words if is_new) or "nothing"
+    how = "What the picture shows was given." if edited.told else READING
     return f"""<div class="aside"><h3>What {edited.method} understood</h3>
-<p>A network that predicts noise also judges texts: the one that describes a picture predicts its noise best. So each word of the prompt was left out and exchanged, and what makes the prediction better is taken for what is there.</p>
+<p>{how}</p>
 <p class="read">The picture shows “{escape(by.source or "")}”.<br>It should become “{marked}”.</p>
-<p>New: <b>{escape(new)}</b>. From that follow its settings here: {by.steps} steps, encode ratio {by.encode_ratio:g}, ω = {by.guidance:g}, η = {by.eta:g}.</p>
+<p>New: <b>{escape(new)}</b>. Its settings here: {by.steps} steps, encode ratio {by.encode_ratio:g}, ω = {by.guidance:g}, η = {by.eta:g}.</p>
 {own_mask(story, album)}
 {equation("reading", story, place)}</div>"""  # noqa: E501
 
@@ -124,10 +133,17 @@ def equation(name: str, story: Story, place: Place) -> str:
     found, by = EQUATIONS[name], vars(story.settings)
     links = ", ".join(f'<a href="{escape(place.base)}{path}"><code>{function}</code></a>'
                       for function, path in found.functions)  # fmt: skip
-    options = "".join(f", {n}={by[n]!r}" for n in OF_AN_INVERSION if by[n] != DEFAULTS[n])
+
+    def given(names: Iterable[str]) -> str:
+        return "".join(f", {n}={by[n]!r}" for n in names if by[n] != DEFAULTS[n])
+
+    options = given(OF_AN_INVERSION)
+    more = given(n for n in NAMES if n not in (*OF_AN_INVERSION, "eta", "mask"))
+    if by["mask"] != DEFAULTS["mask"]:
+        more += f", mask={None if by['mask'] is None else 'mask.png'!r}"
     return f"""<div class="equation"><div class="lines">{"".join(found.lines)}</div>
 <p class="computed">computed by {links}<br>
-in Python: <code>{escape(found.python.format(options=options, **by))}</code></p></div>"""
+in Python: <code>{escape(found.python.format(options=options, more=more, **by))}</code></p></div>"""
 
 
 def record(story: Story) -> str:

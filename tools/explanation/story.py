@@ -79,6 +79,7 @@ class Edited:
     settings: ptinv.Settings
     record: dict[str, str]  # what its PNG would carry
     reads: bool  # whether its method reads the picture: auto and fast
+    told: bool  # whether it was given the text of the picture instead
     words: list[tuple[str, bool]]  # the prompt in pieces, and whether the source text lacks each
 
 

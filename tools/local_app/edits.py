@@ -157,8 +157,6 @@ def begin(
     watched, given = watch.model(model), dict(wanted.given)
     what = watched, wanted.picture, wanted.prompt
     with noted() as remarks:
-        if (among := given.pop("among", None)) and given.get("source", AUTO) == AUTO:
-            given["source"] = ptinv.infer_source(*what, among.split())
         given.pop("mask", None)  # an inversion has no use for it
         inversion = ptinv.invert(*what, wanted.method, watch.progress, **given)
     return Start(wanted, inversion, remarks)
