@@ -86,6 +86,8 @@ OF_AN_EDIT = {
 def changes(case):
     """By name, the options that change one setting or text alone."""
     for name, value in CHANGES.items():
+        if name == "size":  # of the latent, which is given here
+            continue
         yield name, {name: "target" if case.get(name) == value else value}
     for name, value in OF_AN_EDIT.items() if case == {} else ():
         mask = {"mask_from": "attention"} if name == "paste_back" else {}
