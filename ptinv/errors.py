@@ -51,7 +51,7 @@ def line(message: str) -> str:
 
 
 def because(error: Exception) -> str:
-    """What an error says, in brackets, if that is fit for a user: a sentence, or a lacking key."""
+    """An error's words in brackets, if they are fit for a user: a sentence, or a lacking key."""
     return f" ({error})" if isinstance(error, InputError | KeyError) else ""
 
 

@@ -16,7 +16,7 @@ import threading
 from contextlib import suppress
 from typing import Any
 
-from evaluation.ending import answer
+from evaluation.command_line import answer
 
 import ptinv
 from ptinv.settings import check

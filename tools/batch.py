@@ -17,18 +17,18 @@ N tools/batch.py …` shares the pictures out. Ends with 0 if all jobs are done,
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from evaluation import runner
+from evaluation.command_line import answer
 from evaluation.edits import result_of
-from evaluation.ending import FULL, answer
 from evaluation.together import together
 
 import ptinv
 from ptinv.cli.options import Parser
-from ptinv.errors import is_full
 from ptinv.methods.masks import painted
 from ptinv.settings import check
 from ptinv.storage.files import check_file
@@ -89,43 +89,43 @@ def groups_of(
     by_picture: dict[str, list[Job]] = {}
     for job in jobs:
         by_picture.setdefault(job.picture, []).append(job)
-    each, groups = list(by_picture.values()), []
-    about = {"model": model.digests[0], "dtype": str(model.dtype).removeprefix("torch.")}
-    for i in range(0, len(each), at_once):
-        some = each[i : i + at_once]
-        items = [[job._asdict() | about for job in jobs] for jobs in some]
-        job = partial(begin, some[0], model, folder)
+    each, about = list(by_picture.values()), runner.made_by(model)
+    results, groups = runner.results(folder), []
+
+    def item(job: Job) -> dict[str, Any]:
+        return job._asdict() | about
+
+    def is_done(job: Job) -> bool:
+        return runner.is_kept(folder, results.get(runner.key_of(item(job)), {}))
+
+    for some in (each[i : i + at_once] for i in range(0, len(each), at_once)):
+        begun = partial(begin, some[0], model, folder)
         if at_once > 1:
-            job = partial(begin_together, some, items, model, folder)
-        groups.append(runner.Group(sum(items, []), job))
+            begun = partial(begin_together, some, is_done, model, folder)
+        groups.append(runner.Group([item(job) for jobs in some for job in jobs], begun))
     return groups
-
-
-def is_kept(folder: Path, result: dict[str, Any]) -> bool:
-    """True if a result's picture is still there."""
-    return (folder / result["output"]).is_file()
 
 
 def begin_together(
     pictures: list[list[Job]],
-    items: list[list[dict[str, Any]]],
+    is_done: Callable[[Job], bool],
     model: ptinv.StableDiffusion,
     folder: Path,
 ) -> runner.Make:
     """Makes what is missing of several pictures' edits, a thread a picture."""
-    results = runner.results(folder)
 
-    def all_of(k: int, model: ptinv.StableDiffusion) -> list[dict[str, Any] | Exception | None]:
-        make, made = begin(pictures[k], model, folder), []
-        for i, item in enumerate(items[k]):
-            result = results.get(runner.key_of(item))
+    def all_of(
+        jobs: list[Job], model: ptinv.StableDiffusion
+    ) -> list[dict[str, Any] | Exception | None]:
+        make, made = begin(jobs, model, folder), []
+        for i, job in enumerate(jobs):
             try:
-                made.append(None if result and is_kept(folder, result) else make(i))
+                made.append(None if is_done(job) else make(i))
             except Exception as error:  # raised where the others' results are recorded
                 made.append(error)
         return made
 
-    calls = [partial(all_of, k) for k in range(len(pictures))]
+    calls = [partial(all_of, jobs) for jobs in pictures]
     made = [one for some in together(model, calls) for one in raised_or(some)]
 
     def make(i: int) -> dict[str, Any]:
@@ -149,12 +149,7 @@ def begin(jobs: list[Job], model: ptinv.StableDiffusion, folder: Path) -> runner
         job, path = jobs[i], folder / f"{jobs[i].name}.png"
         mask = job.options.get("mask")
         given = job.options | ({"mask": open_picture(mask, painted)} if mask else {})
-        try:
-            result, cost = result_of(model, picture(), job.prompt, job.method, given, starts)
-        except (MemoryError, RuntimeError) as error:
-            if not is_full(error):
-                raise
-            raise ptinv.InputError(FULL) from error
+        result, cost = result_of(model, picture(), job.prompt, job.method, given, starts)
         result.save(path)
         return {"output": path.name, **cost._asdict()}
 
@@ -189,7 +184,7 @@ def run(args: argparse.Namespace) -> int:
         raise ptinv.InputError(f"{args.jobs} holds no job; write one a line")
     model = ptinv.load(args.model, args.device, args.dtype)
     groups = groups_of(jobs, model, args.output, args.batch)
-    runner.run(groups, args.output, partial(is_kept, args.output), quiet=args.quiet)
+    runner.run(groups, args.output, partial(runner.is_kept, args.output), quiet=args.quiet)
     results = runner.results(args.output)
     keys = [runner.key_of(item) for group in groups for item in group.items]
     done = [results[key] for key in keys if key in results]

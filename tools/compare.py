@@ -14,7 +14,7 @@ import sys
 
 from evaluation import cells
 from evaluation.cells import Cell, Made
-from evaluation.ending import answer
+from evaluation.command_line import add, answer
 from PIL import Image
 from PIL.ImageOps import contain
 from world.sheets import Row, Tile
@@ -76,7 +76,7 @@ def parser() -> cells.Parser:
     top = cells.parser(__doc__.splitlines()[0], "SHEET.png")
     names = f"of: {', '.join(ptinv.METHODS)}"
     top.add_argument("--methods", metavar="A,B", required=True, help=names)
-    cells.add(top, cells.SETTINGS)
+    add(top, cells.SETTINGS)
     return top
 
 

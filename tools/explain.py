@@ -18,19 +18,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from evaluation.ending import answer
+from evaluation.command_line import add, answer, joined
 from explanation.measurements import measure
 from explanation.page import Place, page_of
 from tqdm import tqdm
 
 from ptinv.api import request_edit
-from ptinv.cli.commands import load
-from ptinv.cli.options import COMMANDS, Parser, flag
-from ptinv.settings import DEFAULT, NAMES
+from ptinv.cli.commands import load, settings
+from ptinv.cli.options import COMMANDS, OUTPUT, Parser, flag
+from ptinv.settings import DEFAULT
 from ptinv.storage.files import check_output, replacing
 
 ROOT = Path(__file__).resolve().parents[1]
 SUFFIXES = (".html", ".htm")
+PAGE = OUTPUT[0], OUTPUT[1] | {"metavar": "PAGE.html"}
 PICTURES_ONLY = {"--show-mask", "--no-record", "--verbose"}  # of edit's options
 
 
@@ -42,8 +43,7 @@ def explain(args: argparse.Namespace) -> None:
     """Makes the page that the command line names; what can be refused is refused first."""
     inputs = [args.picture, *filter(None, [getattr(args, "mask", None)])]
     output = check_output(args.output, SUFFIXES, inputs)
-    given = {name: getattr(args, name) for name in NAMES if name in args}
-    given |= {name: dict(given[name]) for name in ("reweight", "cross_replace") if name in given}
+    given = settings(args)
     request = request_edit(args.picture, args.prompt, args.method, **given)
     model = load(args)
     args.model = args.model or os.environ.get("PTINV_MODEL")  # what the page's commands name
@@ -91,17 +91,17 @@ def spelt(name: str, value: Any) -> list[str]:
         return ["--no-mask"] if value is None else ["--mask", Path(value).name]
     if value is True:
         return [flag(name)]
-    if name == "size":
-        return [flag(name), gate(value, "x")]
     if isinstance(value, dict):
-        named = {"" if word == DEFAULT else f"{word}=": gate(value[word]) for word in value}
+        named = {
+            "" if word == DEFAULT else f"{word}=": one_word(name, value[word]) for word in value
+        }
         return [part for word in named for part in (flag(name), word + named[word])]
-    return [flag(name), gate(value)]
+    return [flag(name), one_word(name, value)]
 
 
-def gate(value: Any, sign: str = ":") -> str:
+def one_word(name: str, value: Any) -> str:
     """A value, or the two of a gate or a size, as one word."""
-    return sign.join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return joined(name, value) if isinstance(value, tuple) else str(value)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -109,11 +109,9 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(prog="explain.py", description=__doc__.splitlines()[0])
     for option in COMMANDS["edit"][2]:
         several = option if isinstance(option, list) else [option]
-        kept = [one for one in several if not PICTURES_ONLY & set(one[0].split())]
-        parent = top.add_mutually_exclusive_group() if len(kept) > 1 else top
-        for names, how in kept:
-            output = {"metavar": "PAGE.html"} if "--output" in names else {}
-            parent.add_argument(*names.split(), **how | output)
+        kept = [one for one in several if not PICTURES_ONLY & {*one[0].split()}]
+        kept = [PAGE if one is OUTPUT else one for one in kept]
+        add(top, [kept] if len(kept) > 1 else kept)
     top.add_argument(
         "--repository",
         metavar="URL",

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from evaluation import cells
 from evaluation.cells import Cell, Made
-from evaluation.ending import answer
+from evaluation.command_line import add, answer, joined
 from PIL import Image
 from PIL.ImageOps import contain
 from world.sheets import Row, Tile
@@ -44,8 +44,7 @@ class Knob(NamedTuple):
     def label(self, i: int) -> str:
         """The i-th value under its name."""
         word = f" of {self.word}" if self.word not in (None, DEFAULT) else ""
-        sign = "x" if self.setting == "size" else ":"
-        return f"{self.setting}{word} = {spelt(self.values[i], sign)}"
+        return f"{self.setting}{word} = {spelt(self.setting, self.values[i])}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -141,10 +140,10 @@ def tile(one: Made, label: str, picture: Image.Image) -> Tile:
     return Tile(cells.why(one.error, picture.size) if one.error else one.shown, label)
 
 
-def spelt(value: Any, sign: str = ":") -> str:
-    """A value as it is written on the command line, where a sign is between two."""
+def spelt(name: str, value: Any) -> str:
+    """A setting's value as it is written on the command line."""
     if isinstance(value, tuple):
-        return sign.join(f"{end:g}" for end in value)
+        return joined(name, (f"{end:g}" for end in value))
     if isinstance(value, float) and float(f"{value:g}") == value:
         return f"{value:g}"
     return "none" if value is None else str(value)
@@ -178,7 +177,7 @@ FAST = "--fast", dict(dest="method", action="append_const", const="fast", defaul
 def parser() -> cells.Parser:
     """The command line."""
     top = cells.parser(__doc__.splitlines()[0], "GRID.png")
-    cells.add(top, [METHOD, FAST, *cells.each(cells.SETTINGS, several)])
+    add(top, [METHOD, FAST, *cells.each(cells.SETTINGS, several)])
     return top
 
 

@@ -78,12 +78,13 @@ def _run(argv: list[str] | None) -> int:
         warnings.simplefilter("ignore" if getattr(args, "quiet", False) else "always", Remark)
         warnings.simplefilter("always", Doubt)
         warnings.showwarning = lambda message, *_: _say(str(message), 0)
-        gc.disable()  # to look for garbage in what is imported, here and at the end, takes seconds
+        if argv is None:  # the process is the command's own: what it imports stays, and to look
+            gc.disable()  # for garbage in it, now and again at the end, takes seconds
         from . import commands
 
-        if argv is None:  # the process is the command's own: what it imports stays
+        if argv is None:
             gc.freeze()
-        gc.enable()
+            gc.enable()
         try:
             getattr(commands, args.command)(args)
             return 0

@@ -100,10 +100,10 @@ class StableDiffusion:
         return pictures[0] if one else pictures
 
     def predict_noise(
-        self, z: Tensor, t: int, context: Tensor, control: Control | None = None
+        self, z: Tensor, t: int | Tensor, context: Tensor, control: Control | None = None
     ) -> Tensor:
-        """ε_θ(z_t, t, c) in float32. Gradients flow to z and context where they require them."""
-        t = torch.tensor([t], device=z.device)  # a number would be compiled in
+        """ε_θ(z_t, t, c) in float32; t may be one a row, (b,). Gradients flow to z and context."""
+        t = torch.as_tensor(t, device=z.device).reshape(-1)  # a number would be compiled in
         with self.autocast():
             return self.unet(z, t, context, control, self.checkpointing).float()
 

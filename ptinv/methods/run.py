@@ -43,9 +43,8 @@ def prepare(model: StableDiffusion, request: Request) -> Edit:
     source = settings.source or ""
     for text in (prompt, source, settings.negative):
         warn_of_words(model, text)
-    branches = (*request.branches[:-1], "target")
     schedule = ddim.schedule(settings.steps, settings.encode_ratio)
-    words = choose_words(model.tokenizer, prompt, settings, branches)
+    words = choose_words(model.tokenizer, prompt, settings, (*request.branches[:-1], "target"))
     embeddings = map(embed, ("", settings.negative, prompt, source))
     given = prompt, settings, request.branches, schedule, size, z0
     edit = Edit(model, *given, *embeddings, words=words, rows=rows)

@@ -24,7 +24,6 @@ from world.sheets import GAP, MARGIN, NAMES, NARROW, WIDE, Row, draw_sheet, writ
 import ptinv
 from ptinv.cli.commands import load
 from ptinv.cli.options import ABOUT, MODEL, NO_RECORD, Option, Options, Parser, group
-from ptinv.errors import is_full
 from ptinv.methods.masks import painted
 from ptinv.methods.request import request_edit
 from ptinv.methods.table import find
@@ -35,8 +34,8 @@ from ptinv.storage.pictures import FORMATS, open_picture, save_picture
 from ptinv.storage.provenance import fingerprint
 
 from . import runner
+from .command_line import add, sentence
 from .edits import result_of
-from .ending import FULL
 from .meter import Cost
 
 LARGEST, USUAL = 512, 256  # pixels along a shown picture's longer side: at most, and if it can be
@@ -53,7 +52,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True)
 class Made:
-    """What became of a cell."""
+    """Outcome of a cell."""
 
     cell: Cell
     shown: Image.Image | None = None  # as large as it is drawn; None where it could not be made
@@ -63,7 +62,7 @@ class Made:
 
     @property
     def about(self) -> dict[str, Any]:
-        """All that is known of it, for JSON."""
+        """Facts that are known of it, for JSON."""
         about = {"name": self.cell.name, "method": self.cell.method}
         if self.error:
             return about | {"options": self.cell.options, "error": self.error}
@@ -91,14 +90,6 @@ SETTINGS = [
     for option in group(name)
     if option[0] != "--reuse-tuning"
 ]
-
-
-def add(top: argparse.ArgumentParser, options: Options) -> None:
-    """Gives a parser some of the command line's options; those in a list exclude each other."""
-    for option in options:
-        parent = top.add_mutually_exclusive_group() if isinstance(option, list) else top
-        for names, how in option if isinstance(option, list) else [option]:
-            parent.add_argument(*names.split(), **how)
 
 
 def each(options: Options, change: Callable[[Option], Option]) -> Options:
@@ -144,9 +135,7 @@ def make(
     errors = {one.name: refusal(picture, args.prompt, one, masks) for one in cells}
     check_any(errors)
     model = load(args)
-    about = {
-        "model": model.digests[0],
-        "dtype": str(model.dtype).removeprefix("torch."),
+    about = runner.made_by(model) | {
         "picture": fingerprint(picture),
         "prompt": args.prompt,
         "record": not args.no_record,
@@ -166,7 +155,7 @@ def make(
         some = [one for one, _ in wanted.values()]
         job = partial(begin, args, model, picture, some, masks, list(files.values()))
         jobs = runner.Group([item for _, item in wanted.values()], job)
-        runner.run([jobs], folder, partial(is_kept, folder), alone=True, quiet=args.quiet)
+        runner.run([jobs], folder, partial(runner.is_kept, folder), alone=True, quiet=args.quiet)
         results = runner.results(folder)
         made = {name: results[key] for name, key in keys.items()}
         errors |= {name: result.get("error", "") for name, result in made.items()}
@@ -225,21 +214,14 @@ def begin(
         given = stand_in(one.options, masks)
         try:
             result, cost = result_of(model, picture, args.prompt, one.method, given, starts)
-        except (ptinv.InputError, FloatingPointError) as error:
-            return {"error": str(error)}
-        except (MemoryError, RuntimeError) as error:
-            if not is_full(error):
+        except Exception as error:
+            if (said := sentence(error)) is None:
                 raise
-            return {"error": FULL}
+            return {"error": said}
         result.save(files[i], record=not args.no_record)
         return {"output": files[i].name, **cost._asdict()}
 
     return make_one
-
-
-def is_kept(folder: Path, result: dict[str, Any]) -> bool:
-    """True if a result's picture is still there; what failed is tried again."""
-    return "output" in result and (folder / result["output"]).is_file()
 
 
 def drawn(one: Cell, result: dict[str, Any], folder: Path, side: int) -> Made:
@@ -253,7 +235,7 @@ def drawn(one: Cell, result: dict[str, Any], folder: Path, side: int) -> Made:
 
 
 def side_of(picture: Image.Image, columns: int, named: bool) -> int:
-    """How large to draw pictures in so many columns, beside a column of names or without one."""
+    """Pixels along a drawn picture in so many columns, beside a column of names or without one."""
     room = WIDE - 2 * MARGIN + GAP - (NAMES + GAP if named else 0)
     fits = room // columns - GAP
     return max(NARROW, min(fits, LARGEST, max(USUAL, *picture.size)))

@@ -28,7 +28,7 @@ from . import metrics
 from .datasets import Case
 from .meter import Cost, Meter
 from .networks import Networks
-from .runner import Group, Make, key_of
+from .runner import Group, Make, key_of, made_by
 from .variants import Variant
 
 
@@ -46,8 +46,7 @@ class Bench:
 
     def about(self) -> dict[str, Any]:
         """Hashes and precision that every result depends on, for JSON."""
-        dtype = str(self.model.dtype).removeprefix("torch.")
-        return {"model": self.model.digests[0], "dtype": dtype, **self.hashes}
+        return made_by(self.model) | self.hashes
 
 
 class Start(NamedTuple):

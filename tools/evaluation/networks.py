@@ -63,7 +63,7 @@ class Networks:
     def figures(
         self, made: Image.Image, picture: Image.Image, text: str | None, mask: Image.Image | None
     ) -> dict[str, Any]:
-        """What the named networks say of an edit: `clip_edited` within the mask, on black."""
+        """Figures of an edit by the named networks: `clip_edited` within the mask, on black."""
         found: dict[str, Any] = {}
         if self.clip and text:
             found["clip"] = clip_score(*self._clip, made, text)

@@ -28,7 +28,7 @@ from .datasets import Case
 from .edits import Start
 from .meter import Cost, Meter
 from .plots import Curve
-from .runner import Group, Make, key_of
+from .runner import Group, Make, key_of, made_by
 from .tables import Rows, estimate, markdown, shown
 
 # NTI as PTI's paper compares with it: from the same trajectory, one learning rate, every iteration
@@ -91,7 +91,7 @@ def groups(
     model: ptinv.StableDiffusion, cases: list[Case], rows: list[Row], keep: Path | None = None
 ) -> list[Group]:
     """A group a picture, an item a row. keep: a folder for the reconstructions."""
-    about = {"model": model.digests[0], "dtype": str(model.dtype).removeprefix("torch.")}
+    about = made_by(model)
     return [
         Group([about | case.about | {"caption": case.caption, "reconstruct": row.options}
                for row in rows],

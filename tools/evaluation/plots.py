@@ -17,7 +17,7 @@ class Curve(NamedTuple):
 
 
 class Drawing(NamedTuple):
-    """What `draw` takes."""
+    """Arguments of `draw`."""
 
     path: Path
     curves: Sequence[Curve]

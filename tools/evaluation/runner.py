@@ -21,8 +21,9 @@ from tqdm import tqdm
 
 import ptinv
 
+from .command_line import sentence
+
 Make = Callable[[int], dict[str, Any]]  # an item's place in its group -> its result
-FAILURES = (ptinv.InputError, OSError, FloatingPointError)
 
 
 class Group(NamedTuple):
@@ -35,6 +36,16 @@ class Group(NamedTuple):
 def rank_and_world() -> tuple[int, int]:
     """Which of how many processes this is: (0, 1) where nothing says otherwise."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def made_by(model: ptinv.StableDiffusion) -> dict[str, str]:
+    """The model and precision that every result depends on, for an item's settings."""
+    return {"model": model.digests[0], "dtype": str(model.dtype).removeprefix("torch.")}
+
+
+def is_kept(folder: Path, result: dict[str, Any]) -> bool:
+    """True if the picture that a result tells of is still in a folder."""
+    return "output" in result and (folder / result["output"]).is_file()
 
 
 def key_of(settings: dict[str, Any]) -> str:
@@ -72,9 +83,11 @@ def run(
 def _try(make: Make, i: int) -> dict[str, Any]:
     try:
         return {"result": make(i)}
-    except FAILURES as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return {"error": str(error)}
+    except Exception as error:
+        if (said := sentence(error)) is None:
+            raise
+        print(f"{type(error).__name__}: {said}", file=sys.stderr)
+        return {"error": said}
 
 
 def append(path: Path, line: dict[str, Any]) -> None:

@@ -148,7 +148,7 @@ def read(path: Path) -> dict[str, str]:
 
 
 def report(found: list[Found]) -> str:
-    """What was found, in Markdown."""
+    """Findings, in Markdown."""
 
     def shown(score: Score) -> str:
         return f"{100 * score[0]:.0f} % ({score[1]:.1f} dB)"

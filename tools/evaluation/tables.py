@@ -39,7 +39,7 @@ def estimate(values: Sequence[float]) -> Estimate | None:
 
 @lru_cache(maxsize=16)
 def _shares(count: int) -> np.ndarray:
-    """How much of each resampling each item makes up, (draws, items)."""
+    """Share of each item in each resampling, (draws, items)."""
     g = np.random.default_rng(0)
     return g.multinomial(count, np.full(count, 1 / count), DRAWS) / count
 

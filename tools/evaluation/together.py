@@ -28,7 +28,7 @@ T = TypeVar("T")
 def together(
     model: ptinv.StableDiffusion, calls: Sequence[Callable[[ptinv.StableDiffusion], T]]
 ) -> list[T | Exception]:
-    """What each of some calls returns, or the exception that it raised. Each is given a model, and
+    """Results of some calls, or the exceptions that they raised. Each is given a model, and
     should do with it what takes long: `lambda model: ptinv.edit(model, picture, prompt)`."""
     meeting = Meeting(model, range(len(calls)))
 
@@ -62,7 +62,7 @@ class Request(NamedTuple):
 
 
 class Meeting:
-    """Where edits wait for each other's calls."""
+    """Meeting of edits, each of which waits for the others' calls."""
 
     def __init__(self, model: ptinv.StableDiffusion, members: Sequence[int]):
         self.model, self.members = model, set(members)
@@ -139,16 +139,13 @@ class Meeting:
 @torch.no_grad()
 def predicted(model: ptinv.StableDiffusion, requests: Sequence[Request]) -> Sequence[Tensor]:
     """ε_θ of several requests for latents of one size, by one call of the UNet."""
-    if len(requests) == 1:
-        return [model.predict_noise(*requests[0])]
     counts = [len(request.z) for request in requests]
     each = [request.t for request in requests for _ in range(len(request.z))]
     t = torch.tensor(each, device=model.device)
     z, context = (torch.cat([request[i] for request in requests]) for i in (0, 2))
     parts = [(request.control, count) for request, count in zip(requests, counts, strict=True)]
     control = Parts(parts) if any(part for part, _ in parts) else None
-    with model.autocast():
-        return model.unet(z, t, context, control).float().split(counts)
+    return model.predict_noise(z, t, context, control).split(counts)
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def parse(row: str) -> Variant:
 
 
 def _value(text: str) -> Any:
-    """What an option's value means."""
+    """Value of an option, from its text."""
     words = {"none": None, "null": "null", "true": True, "false": False}
     if text in words:
         return words[text]

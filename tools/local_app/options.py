@@ -5,6 +5,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from evaluation.command_line import joined
+
 import ptinv
 from ptinv.cli.options import ABOUT, READ
 from ptinv.settings import DEFAULT, DEFAULTS
@@ -54,7 +56,7 @@ def typed(name: str, value: Any) -> Any:
         spelt = {("" if word == DEFAULT else f"{word}="): v for word, v in value.items()}
         return ", ".join(f"{word}{typed('', v)}" for word, v in spelt.items())
     if isinstance(value, tuple | list):
-        return ("x" if name == "size" else ":").join(map(str, value))
+        return joined(name, value)
     return str(value) if isinstance(value, int | float) and type(value) is not bool else value
 
 

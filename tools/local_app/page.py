@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from evaluation.ending import FULL
+from evaluation.command_line import sentence
 from PIL import Image
 from PIL.ImageOps import contain
 from torch import Tensor
 
 import ptinv
-from ptinv.errors import is_full
 from ptinv.storage.pictures import open_picture
 from ptinv.storage.provenance import Recipe, fingerprint
 
@@ -47,12 +46,10 @@ def ending() -> Iterator[list[str]]:
         yield said
     except Stopped:
         said.append(STOPPED)
-    except (ptinv.InputError, FloatingPointError, OSError) as error:
-        said.append(str(error))
-    except (MemoryError, RuntimeError) as error:
-        if not is_full(error):
+    except Exception as error:
+        if (why := sentence(error)) is None:
             raise
-        said.append(FULL)
+        said.append(why)
     if said and said != [STOPPED]:
         gr.Warning(said[0], title="That cannot be done")
 

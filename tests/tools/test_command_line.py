@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from evaluation.ending import answer
+from evaluation.command_line import answer
 
 import ptinv
 
