@@ -292,10 +292,10 @@ def test_one_has_the_model_at_a_time_and_stops_no_one_else(small_model):
 @pytest.fixture(scope="module")
 def page(small_model, tmp_path_factory):
     """The page's parts, without a browser."""
-    loop = asyncio.new_event_loop()
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")  # what its libraries say of each other as they start
         pytest.importorskip("gradio", reason='the page needs pip install -e ".[app]"')
+        loop = asyncio.new_event_loop()
         patch.setattr(asyncio, "new_event_loop", lambda: loop)  # Gradio would leave several
         from local_app.page import Page
 
@@ -411,6 +411,7 @@ def test_an_edit_of_a_picture_that_is_gone_is_not_shown(page, picture, tmp_path)
     ],
 )
 def test_a_bad_start_ends_in_a_line(capsys, words, reason):
+    pytest.importorskip("gradio")
     assert app.main(words) == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.startswith("app.py: ") and reason in said.err
