@@ -169,11 +169,10 @@ def infer_source(
     is in `methods/source.py`. Raises InputError as `edit`.
     """
     check_prompt(prompt, "what the picture should become")
-    picture = opened(picture)
-    if isinstance(picture, Inversion):
+    if stored := isinstance(picture := opened(picture), Inversion):
         picture.check_fits(model)
-        return infer(model, picture.trajectory[0].to(model.device), prompt, list(among or ()))
-    return infer(model, model.encode(picture), prompt, list(among or ()))
+    z0 = picture.trajectory[0].to(model.device) if stored else model.encode(picture)
+    return infer(model, z0, prompt, list(among or ()))
 
 
 def reconstruct(

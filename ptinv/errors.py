@@ -47,6 +47,7 @@ def line(message: str) -> str:
     """A message as one line, cut where it quotes at length, without what a terminal would obey."""
     printed = "".join(c if c.isprintable() else " " for c in message)
     words = re.sub(r"(\S{80})\S{21,}(\S{60})", r"\1…\2", " ".join(printed.split()))
+    words = re.sub(r"""(?<!\w)(['"][^'"]{40})[^'"]{21,}([^'"]{40}['"])""", r"\1…\2", words)
     return re.sub(r"^(.{400}).{21,}(.{80})$", r"\1 … \2", words)
 
 
@@ -61,7 +62,7 @@ def not_finite(what: str) -> FloatingPointError:
     return FloatingPointError(f"{what} is not finite (NaN or infinity): {mend}")
 
 
-def is_full(error: Exception) -> bool:
-    """True if memory ran out. PyTorch says so of a GPU by a class of its own, of a CPU in words."""
-    said = re.search("(out of|allocate|enough) memory|ALLOC_FAILED", str(error)) is not None
-    return said or isinstance(error, MemoryError)
+def is_full(error: BaseException) -> bool:
+    """True if memory ran out. PyTorch says so of a GPU by a class of its own, else in words."""
+    said = re.search("(out of|allocate|enough) memory|ALLOC_FAILED|failed to map", str(error))
+    return said is not None or isinstance(error, MemoryError)

@@ -248,6 +248,7 @@ def names_of(group: str) -> tuple[str, ...]:
 
 
 DEFAULTS = vars(Settings())
+ABOUT = {setting.name: setting.metadata for setting in fields(Settings)}
 NAMES = tuple(DEFAULTS)
 OF_AN_INVERSION = names_of(INVERSION)
 LATER = ("guidance_gate", "negative", "size")  # which the oldest files of inversions lack
@@ -270,20 +271,16 @@ def check_names(options: Iterable[str]) -> None:
     """Raises TypeError for a name that is no setting's, and says which may be meant."""
     for name in options:
         if name not in NAMES:
-            near = get_close_matches(name, NAMES, n=1)
+            near, here = get_close_matches(name, NAMES, n=1), ELSEWHERE.get(name)
             hint = f"did you mean {near[0]}?" if near else "see help(ptinv.Settings)"
-            if name in ELSEWHERE:
-                hint = f"{ELSEWHERE[name]} is the name here"
+            hint = f"{here} is the name here" if here else hint
             raise TypeError(f"there is no option {name!r}; {hint}")
 
 
 def described(names: Iterable[str]) -> str:
     """Settings for a docstring: each with its default, range or choices, and meaning."""
-    about = {f.name: f.metadata for f in fields(Settings)}
-    return "\n".join(
-        f"    {name} = {DEFAULTS[name]!r}{about[name]['limits']}: {about[name]['meaning']}"
-        for name in names
-    )
+    each = ((name, DEFAULTS[name], ABOUT[name]) for name in names)
+    return "\n".join(f"    {n} = {own!r}{how['limits']}: {how['meaning']}" for n, own, how in each)
 
 
 Settings.__doc__ = f"{Settings.__doc__}\n\n{described(NAMES)}\n    "

@@ -21,6 +21,14 @@ def test_what_is_quoted_at_length_is_cut_and_the_sentence_stays(quoted):
     assert len(said) <= 600
 
 
+def test_a_value_in_quotes_is_cut_to_some_80_characters_and_no_sentence_between_them():
+    for sign in "'\"":
+        said = line(f"there is no method {sign}{'a b ' * 100}{sign}; there are 'pti' and 'auto'")
+        assert len(said) < 150 and said.endswith(f"{sign}; there are 'pti' and 'auto'")
+    sentence = "the word 'a' is not in the prompt, which goes on for a while until it says 'b'" * 2
+    assert line(sentence) == sentence
+
+
 def test_errors_and_remarks_are_such_lines():
     assert str(InputError("\x1b[2J")) == "[2J"
     with warnings.catch_warnings(record=True) as caught:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from evaluation.command_line import answer
 from PIL import Image, ImageChops, ImageOps
 from torch import Tensor
 from tqdm import tqdm
@@ -36,13 +37,7 @@ NUMBER = "[0-9]{1,4}"
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
-    try:
-        draw_file(args)
-    except (ptinv.InputError, OSError, FloatingPointError) as error:
-        print(f"attention.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return answer("attention.py", draw_file, parser(), argv)
 
 
 def draw_file(args: argparse.Namespace) -> None:

@@ -14,13 +14,14 @@ import sys
 
 from evaluation import cells
 from evaluation.cells import Cell, Made
-from evaluation.command_line import add, answer
+from evaluation.command_line import answer
 from PIL import Image
 from PIL.ImageOps import contain
 from world.sheets import Row, Tile
 
 import ptinv
 from ptinv.cli.commands import settings
+from ptinv.cli.options import add
 
 ACROSS = 6  # pictures in a line at most
 

@@ -33,6 +33,7 @@ from evaluation import (
     search,
     tables,
 )
+from evaluation.command_line import answer
 from evaluation.networks import Networks
 from evaluation.variants import VARIANTS, parse
 from world import judge as judges
@@ -56,13 +57,13 @@ NETWORKS = ("inception", "clip", "dino", "lpips")
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
-    try:
-        args.run(args)
-    except (ptinv.InputError, OSError, FloatingPointError) as error:
-        print(f"evaluate.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return answer("evaluate.py", run, parser(), argv)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Does what the command line names; an interruption leaves in --out what is finished."""
+    args.cells = getattr(args, "out", None)
+    args.run(args)
 
 
 def run_edits(args: argparse.Namespace) -> None:

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from evaluation.command_line import add, answer, joined
+from evaluation.command_line import answer, joined
 from explanation.measurements import measure
 from explanation.page import Place, page_of
 from tqdm import tqdm
 
 from ptinv.api import request_edit
 from ptinv.cli.commands import load, settings
-from ptinv.cli.options import COMMANDS, OUTPUT, Parser, flag
+from ptinv.cli.options import COMMANDS, OUTPUT, Parser, add, flag
 from ptinv.settings import DEFAULT
 from ptinv.storage.files import check_output, replacing
 

@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from evaluation import datasets, edits, runner
+from evaluation.command_line import answer
 from evaluation.datasets import Case
 from evaluation.embedded import table
 from evaluation.variants import CAPTION, MASK, Variant
@@ -148,36 +149,41 @@ def save(sheet: Image.Image, path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("out", metavar="OUT", help=".webp or .jpg; a .png is several times larger")
-    parser.add_argument("--model", help="(default: the embedded one)")
-    parser.add_argument("--methods", metavar="A,B", help="only these, in this order (default: all)")
-    parser.add_argument("--seed", type=int, default=0, help="of the scenes (default 0)")
-    parser.add_argument("--steps", type=int, help="of every method, for a quick look")
-    parser.add_argument("--work", type=Path, metavar="FOLDER", help="for finished edits")
-    parser.add_argument("--device")
-    parser.add_argument("--dtype")
-    args = parser.parse_args(argv)
-    try:
-        out = check_output(args.out, FORMATS)
-        check("seed", args.seed, 0, 2**32 - 1, whole=True)
-        if args.steps is not None:
-            check("steps", args.steps, 2, 500, whole=True)
-        rows = rows_of(args.methods.split(",") if args.methods else METHODS, args.steps)
-        if args.work:
-            args.work.mkdir(parents=True, exist_ok=True)
-        model = ptinv.load(args.model, args.device, args.dtype)
-        cases = chosen(args.seed)
-        with TemporaryDirectory() as scratch:
-            results = made(model, cases, rows, args.work or Path(scratch))
-        save(drawn([case.open() for case in cases], rows, results), out)
-    except (InputError, OSError, FloatingPointError) as error:
-        print(f"sheet.py: {error}", file=sys.stderr)
-        return 2
+    return answer("sheet.py", run, parser(), argv)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Makes the sheet that the command line names."""
+    args.cells = args.work  # where an interruption leaves what is finished
+    out = check_output(args.out, FORMATS)
+    check("seed", args.seed, 0, 2**32 - 1, whole=True)
+    if args.steps is not None:
+        check("steps", args.steps, 2, 500, whole=True)
+    rows = rows_of(args.methods.split(",") if args.methods else METHODS, args.steps)
+    if args.work:
+        args.work.mkdir(parents=True, exist_ok=True)
+    model = ptinv.load(args.model, args.device, args.dtype)
+    cases = chosen(args.seed)
+    with TemporaryDirectory() as scratch:
+        results = made(model, cases, rows, args.work or Path(scratch))
+    save(drawn([case.open() for case in cases], rows, results), out)
     headings = ["PSNR to the true edit, dB", "to the input outside the true mask, dB", "seconds"]
     figures = {label: row.figures for label, row in results.items()}
     table(f"{len(cases)} edits", headings, figures, 1)
-    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    top.add_argument("out", metavar="OUT", help=".webp or .jpg; a .png is several times larger")
+    top.add_argument("--model", help="(default: the embedded one)")
+    top.add_argument("--methods", metavar="A,B", help="only these, in this order (default: all)")
+    top.add_argument("--seed", type=int, default=0, help="of the scenes (default 0)")
+    top.add_argument("--steps", type=int, help="of every method, for a quick look")
+    top.add_argument("--work", type=Path, metavar="FOLDER", help="for finished edits")
+    top.add_argument("--device")
+    top.add_argument("--dtype")
+    return top
 
 
 if __name__ == "__main__":

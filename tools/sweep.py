@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 
 from evaluation import cells
 from evaluation.cells import Cell, Made
-from evaluation.command_line import add, answer, joined
+from evaluation.command_line import answer, joined
 from PIL import Image
 from PIL.ImageOps import contain
 from world.sheets import Row, Tile
 
 import ptinv
-from ptinv.cli.options import NO_MASK, Option
+from ptinv.cli.options import NO_MASK, Option, add
 from ptinv.settings import DEFAULT, NAMES
 
 ACROSS = 13  # pictures in a line at most

@@ -17,11 +17,11 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
+from evaluation.command_line import answer
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
 import ptinv
-from ptinv.errors import InputError
 from ptinv.settings import check, check_prompt
 from ptinv.storage.files import check_output
 from ptinv.storage.pictures import FORMATS, open_picture, save_picture
@@ -225,27 +225,30 @@ class Paper:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line; returns 0, or 2 after an error."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("picture", metavar="PICTURE")
-    parser.add_argument("prompt", metavar="PROMPT", help="any: the guided way down is under it")
-    parser.add_argument("-o", "--output", required=True, metavar="OUT.png", help="or .webp, .jpg")
-    parser.add_argument("--model", help="(default: the embedded one)")
-    parser.add_argument("--steps", type=int, default=50, help="of the whole schedule (default 50)")
-    parser.add_argument("--device")
-    parser.add_argument("--dtype")
-    args = parser.parse_args(argv)
-    try:
-        out = check_output(args.output, FORMATS, [args.picture])
-        check("steps", args.steps, 2, 500, whole=True)
-        check_prompt(args.prompt, "what guides the way down")
-        picture = open_picture(args.picture)
-        model = ptinv.load(args.model, args.device, args.dtype)
-        save_picture(draw(curves(model, picture, args.prompt, args.steps)), out)
-    except (InputError, OSError, FloatingPointError) as error:
-        print(f"trajectories.py: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return answer("trajectories.py", draw_file, parser(), argv)
+
+
+def draw_file(args: argparse.Namespace) -> None:
+    """Walks and draws what the command line names."""
+    out = check_output(args.output, FORMATS, [args.picture])
+    check("steps", args.steps, 2, 500, whole=True)
+    check_prompt(args.prompt, "what guides the way down")
+    picture = open_picture(args.picture)
+    model = ptinv.load(args.model, args.device, args.dtype)
+    save_picture(draw(curves(model, picture, args.prompt, args.steps)), out)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    top = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    top.add_argument("picture", metavar="PICTURE")
+    top.add_argument("prompt", metavar="PROMPT", help="any: the guided way down is under it")
+    top.add_argument("-o", "--output", required=True, metavar="OUT.png", help="or .webp, .jpg")
+    top.add_argument("--model", help="(default: the embedded one)")
+    top.add_argument("--steps", type=int, default=50, help="of the whole schedule (default 50)")
+    top.add_argument("--device")
+    top.add_argument("--dtype")
+    return top
 
 
 if __name__ == "__main__":

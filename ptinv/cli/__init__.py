@@ -10,12 +10,14 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from io import TextIOWrapper
 from itertools import takewhile
 from time import perf_counter
 
 from ..errors import Doubt, InputError, Remark, is_full, line
 
+FULL = "the memory is full; use --fast, --dtype bfloat16 or --device cpu"
 USUAL = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
 
@@ -25,7 +27,12 @@ class Interrupted(KeyboardInterrupt):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command line; returns its exit code. Signals are handled from the first import."""
+    """Runs the command line; returns its exit code."""
+    return guarded(lambda: _run(argv), _say)
+
+
+def guarded(run: Callable[[], int], say: Callable[[str, int], int]) -> int:
+    """Runs a program; what else may end it, signals among it, becomes a line and an exit code."""
     received = []
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a letter that a terminal lacks is no error
@@ -41,22 +48,24 @@ def main(argv: list[str] | None = None) -> int:
         for number in ours:
             signal.signal(number, interrupt)
         try:
-            return _run(argv)
+            return run()
         finally:
             print(end="", flush=True)  # here, where it can be answered if it fails
     except BaseException as error:
         # some libraries make an error of their own of an interruption during their import
         if received or isinstance(error, KeyboardInterrupt):
             code = 128 + (received or [signal.SIGINT])[0]
-            return _say("interrupted; no part of the output is left", code)
+            return say("interrupted; no part of the output is left", code)
+        if is_full(error):
+            return say(FULL, 1)
         if not isinstance(error, OSError):
             raise
         if error.filename:
-            return _say(f"{error.filename} cannot be used ({error.strerror})", 2)
+            return say(f"{error.filename} cannot be used ({error.strerror})", 2)
         # of what is unwritten Python would complain again as it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         # there is nothing to report where the output's reader has closed it, as `head` does
-        return 1 if isinstance(error, BrokenPipeError) else _say(f"the output: {error.strerror}", 1)
+        return 1 if isinstance(error, BrokenPipeError) else say(f"the output: {error.strerror}", 1)
     finally:
         for number, handler in ours.items():
             signal.signal(number, handler)
@@ -90,10 +99,6 @@ def _run(argv: list[str] | None) -> int:
             return 0
         except (InputError, FloatingPointError) as error:
             return _say(str(error), 2)
-        except (MemoryError, RuntimeError) as error:
-            if not is_full(error):
-                raise
-            return _say("the memory is full; use --fast, --dtype bfloat16 or --device cpu", 1)
 
 
 def _say(message: str, code: int) -> int:

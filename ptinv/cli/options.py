@@ -6,15 +6,13 @@ the rest. Nothing here imports torch, so that help and misspelt options are answ
 
 import argparse
 from contextlib import suppress
-from dataclasses import fields
 from functools import partial
 from typing import Any
 
 from .. import __version__
 from ..errors import line
-from ..settings import ATTENTION, DEFAULT, DEFAULTS, EDIT, INVERSION, Gate, Settings, names_of
+from ..settings import ABOUT, ATTENTION, DEFAULT, DEFAULTS, EDIT, INVERSION, Gate, names_of
 
-ABOUT = {setting.name: setting.metadata for setting in fields(Settings)}
 Option = tuple[str, dict[str, Any]]  # its names in one text, and what `add_argument` takes
 Options = list[Option | list[Option]]  # those in a list of their own exclude each other
 
@@ -33,13 +31,16 @@ def build() -> Parser:
     parser.add_argument("--version", action="version", version=f"ptinv {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (summary, description, options) in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=description)
-        for option in options:
-            exclusive = isinstance(option, list)
-            parent = command.add_mutually_exclusive_group() if exclusive else command
-            for names, how in option if exclusive else [option]:
-                parent.add_argument(*names.split(), **how)
+        add(commands.add_parser(name, help=summary, description=description), options)
     return parser
+
+
+def add(parser: argparse.ArgumentParser, options: Options) -> None:
+    """Gives a parser some options."""
+    for option in options:
+        parent = parser.add_mutually_exclusive_group() if isinstance(option, list) else parser
+        for names, how in option if isinstance(option, list) else [option]:
+            parent.add_argument(*names.split(), **how)
 
 
 def flag(name: str) -> str:

@@ -41,6 +41,8 @@ def read_colours(image: Picture) -> Image.Image:
     if isinstance(image, np.ndarray):
         image = Image.fromarray(image)
     elif not isinstance(image, Image.Image):
+        if not Path(image).is_file():  # a pipe may never end
+            raise PictureError(f"{image}: there is no regular file of this name; check the path")
         image = Image.open(BytesIO(Path(image).read_bytes()), formats=READ)
     plain = type(image) is Image.Image and image.mode == "RGB"  # a subclass is not read yet
     if plain and not image.info and not image.getexif():

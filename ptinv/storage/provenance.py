@@ -114,16 +114,10 @@ class Recipe:
         settings = {name: getattr(self.settings, name) for name in NAMES if name != "seed"}
         if isinstance(self.settings.mask, Image.Image):
             settings["mask"] = MASK + fingerprint(self.settings.mask)
-        return {
-            "Software": f"ptinv {__version__}",
-            "command": self.command,
-            "prompt": self.prompt,
-            "method": self.method,
-            "settings": json.dumps(settings, ensure_ascii=False),
-            "seed": str(self.settings.seed),
-            "picture_hash": self.picture_hash,
-            **{name: str(value) for name, value in self.made_with.items()},
-        }
+        told, seed = json.dumps(settings, ensure_ascii=False), str(self.settings.seed)
+        made = dict(Software=f"ptinv {__version__}", command=self.command, prompt=self.prompt)
+        made |= dict(method=self.method, settings=told, seed=seed, picture_hash=self.picture_hash)
+        return made | {name: str(value) for name, value in self.made_with.items()}
 
     @classmethod
     def read(cls, path: str | Path) -> "Recipe":

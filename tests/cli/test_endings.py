@@ -219,6 +219,7 @@ FULL = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
     RuntimeError("unable to mmap 21759048 bytes from file <a>: Cannot allocate memory (12)"),
+    ImportError("libtorch_cpu.so: failed to map segment from shared object"),
     MemoryError(),
 ]
 
@@ -253,3 +254,43 @@ def test_memory_that_is_really_full_is_a_sentence(here, small_folder):
     assert (done.returncode, done.stdout) == (1, ""), done.stderr
     assert done.stderr.startswith("ptinv: the memory is full; ") and done.stderr.count("\n") == 1
     assert not (here / "large.png").exists()
+
+
+# Where it is started
+
+
+def started(surroundings: str) -> tuple[int, str]:
+    """The exit code and stderr of a command that a shell starts after it has changed something."""
+    script = f'{surroundings}; exec "$0" -m ptinv "$@" --quiet -o a.png'
+    command = ["sh", "-c", script, sys.executable, *GENERATE]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "surroundings",
+    [
+        "exec <&- >&- 2>&-",
+        "export HOME=/there/is/none",
+        "unset HOME; export LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0",
+    ],
+)
+def test_a_command_works_without_streams_a_home_or_a_locale(here, surroundings):
+    code, said = started(surroundings)
+    assert (code, (here / "a.png").exists()) == (0, True), said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "limit, code, sentence",
+    [
+        ("-v 300000", 1, "the memory is full; use --fast, --dtype bfloat16 or --device cpu"),
+        ("-f 1", 2, "a.png cannot be written (File too large); choose another place"),
+    ],
+)
+def test_a_limit_of_the_shell_s_is_a_sentence(here, limit, code, sentence):
+    before = contents(here)
+    ended, said = started(f"ulimit {limit}")
+    assert (ended, said.splitlines()[-1:]) == (code, [f"ptinv: {sentence}"])
+    assert "Traceback" not in said and contents(here) == before

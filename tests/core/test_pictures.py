@@ -1,6 +1,7 @@
 """Pictures as images and as tensors: every mode becomes RGB, sizes fit the networks."""
 
 import math
+import os
 import random
 
 import numpy as np
@@ -99,6 +100,13 @@ def test_an_opened_file_is_read_whole_before_it_is_closed(tmp_path):
     with Image.open(tmp_path / "a.png") as image:
         rgb = to_rgb(image)
     assert rgb is not image and rgb.tobytes() == _noise().tobytes()
+
+
+def test_what_may_never_end_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path / "pipe.png", tmp_path, tmp_path / "none.png", "/dev/zero"):
+        with pytest.raises(PictureError, match="no regular file of this name"):
+            to_rgb(path)
 
 
 def test_to_rgb_gives_a_new_image_without_metadata():

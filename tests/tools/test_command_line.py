@@ -1,6 +1,7 @@
 """How the programs end: a line for whatever it is, and a code."""
 
 import argparse
+import signal
 import warnings
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def raising(error):
         (OSError("no space"), 2, "no space"),
         (FloatingPointError("not finite"), 2, "not finite"),
         (MemoryError(), 1, "the memory is full; use --fast, --dtype bfloat16 or --device cpu"),
-        (KeyboardInterrupt(), 130, "interrupted; nothing is kept"),
+        (KeyboardInterrupt(), 130, "interrupted; no part of the output is left"),
     ],
 )
 def test_whatever_ends_it_is_a_line_and_a_code(ended, error, code, said):
@@ -47,6 +48,19 @@ def test_whatever_ends_it_is_a_line_and_a_code(ended, error, code, said):
 def test_an_interruption_says_where_finished_cells_are(ended):
     code, said = ended(raising(KeyboardInterrupt()), "--cells", "kept")
     assert (code, said) == (130, ["program.py: interrupted; what is finished is kept in kept"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_its_number_and_is_handled_no_more(ended, number):
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    before = signal.signal(number, usual)
+    try:
+        code, said = ended(lambda args: signal.raise_signal(number))
+        assert signal.getsignal(number) == usual
+    finally:
+        signal.signal(number, before)
+    assert code == 128 + number
+    assert said == ["program.py: interrupted; no part of the output is left"]
 
 
 def test_a_mistake_of_the_program_s_own_is_not_hidden(ended):

@@ -23,18 +23,18 @@ from world.sheets import GAP, MARGIN, NAMES, NARROW, WIDE, Row, draw_sheet, writ
 
 import ptinv
 from ptinv.cli.commands import load
-from ptinv.cli.options import ABOUT, MODEL, NO_RECORD, Option, Options, Parser, group
+from ptinv.cli.options import MODEL, NO_RECORD, Option, Options, Parser, add, group
 from ptinv.methods.masks import painted
 from ptinv.methods.request import request_edit
 from ptinv.methods.table import find
-from ptinv.settings import ATTENTION, EDIT, INVERSION, check_prompt
+from ptinv.settings import ABOUT, ATTENTION, EDIT, INVERSION, check_prompt
 from ptinv.storage.files import check_output
 from ptinv.storage.inversion import SUFFIX
 from ptinv.storage.pictures import FORMATS, open_picture, save_picture
 from ptinv.storage.provenance import fingerprint
 
 from . import runner
-from .command_line import add, sentence
+from .command_line import sentence
 from .edits import result_of
 from .meter import Cost
 

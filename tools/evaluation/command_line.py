@@ -1,6 +1,7 @@
 """Command lines of the programs: options of `ptinv`, values as they are read, and one way to end.
 
-They end with 0 done, 2 something given is wrong, 130 interrupted, 1 the memory is full.
+They end as `ptinv` does: with 0 done, 2 something given is wrong, 130 interrupted, 143 terminated,
+1 the memory is full.
 """
 
 import argparse
@@ -12,18 +13,8 @@ from typing import Any
 from tqdm import tqdm
 
 import ptinv
-from ptinv.cli.options import Options
+from ptinv.cli import FULL, guarded
 from ptinv.errors import is_full
-
-FULL = "the memory is full; use --fast, --dtype bfloat16 or --device cpu"
-
-
-def add(top: argparse.ArgumentParser, options: Options) -> None:
-    """Gives a parser some of the command line's options; those in a list exclude each other."""
-    for option in options:
-        parent = top.add_mutually_exclusive_group() if isinstance(option, list) else top
-        for names, how in option if isinstance(option, list) else [option]:
-            parent.add_argument(*names.split(), **how)
 
 
 def joined(name: str, values: Iterable[object]) -> str:
@@ -35,7 +26,7 @@ def sentence(error: Exception) -> str | None:
     """The sentence of an error that is a user's to mend; None for a program's own mistake."""
     if isinstance(error, ptinv.InputError | FloatingPointError | OSError):
         return str(error)
-    return FULL if isinstance(error, MemoryError | RuntimeError) and is_full(error) else None
+    return FULL if is_full(error) else None
 
 
 def answer(
@@ -45,31 +36,33 @@ def answer(
     argv: list[str] | None,
 ) -> int:
     """Runs a program, and says in a line whatever ends it; remarks are said once each."""
-    said = set()
+    said, args = set(), argparse.Namespace()
 
-    def say(message: object, *_: Any) -> None:
+    def say(message: object, code: int = 0, *_: Any) -> int:
         line = " ".join(str(message).split())
+        if line.startswith("interrupted") and (kept := getattr(args, "cells", None)):
+            line = f"interrupted; what is finished is kept in {kept}"
         if line not in said:
             tqdm.write(f"{program}: {line}", file=sys.stderr)  # above a bar
         said.add(line)
+        return code
 
-    try:
-        args = top.parse_args(argv)
-    except SystemExit as end:  # it has said why
-        return end.code
-    try:
+    def work() -> int:
+        try:
+            top.parse_args(argv, args)
+        except SystemExit as end:  # it has said why
+            return end.code
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what libraries warn of is no user's to mend
-            warnings.simplefilter("ignore" if args.quiet else "always", ptinv.Remark)
+            quiet = getattr(args, "quiet", False)
+            warnings.simplefilter("ignore" if quiet else "always", ptinv.Remark)
             warnings.simplefilter("always", ptinv.Doubt)
             warnings.showwarning = say
-            return run(args) or 0
-    except KeyboardInterrupt:
-        kept = getattr(args, "cells", None)
-        say(f"interrupted; {f'what is finished is kept in {kept}' if kept else 'nothing is kept'}")
-        return 130
-    except Exception as error:
-        if (said_of_it := sentence(error)) is None:
-            raise
-        say(said_of_it)
-        return 1 if said_of_it is FULL else 2
+            try:
+                return run(args) or 0
+            except Exception as error:
+                if isinstance(error, BrokenPipeError) or (line := sentence(error)) is None:
+                    raise
+                return say(line, 1 if line is FULL else 2)
+
+    return guarded(work, say)

@@ -5,8 +5,7 @@ from typing import Any
 import gradio as gr
 
 import ptinv
-from ptinv.cli.options import ABOUT
-from ptinv.settings import ATTENTION, DEFAULTS, EDIT, INVERSION
+from ptinv.settings import ABOUT, ATTENTION, DEFAULTS, EDIT, INVERSION
 from ptinv.storage.checkpoint import EMBEDDED
 
 from . import options
