@@ -8,6 +8,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # `pytest -n 2`: a core for each, also of what it starts
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before the first import of torch
+
 import small
 from PIL import Image
 
