@@ -131,7 +131,7 @@ def tune(
         for _ in range(inner_steps):  # N times, Eqs. 7-8
             c.grad, loss, scale = gradient(land, c, pivot, scale)  # ∇_c ‖z*_{t-1} - z̄_{t-1}‖²
             adam.step()  # c moves downhill, most of its numbers by about β
-            if loss.max() < stop_below * (1 + 2 * i):
+            if stop_below and loss.max() < stop_below * (1 + 2 * i):  # it waits for a GPU
                 break
         c = c.detach()
         z = land(c)  # z̄_{t-1}: the next step starts where this one really lands
