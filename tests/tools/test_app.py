@@ -369,23 +369,37 @@ def test_a_brushed_mask_is_the_edit_s_until_one_looks_again(page, picture, tmp_p
     session.take(opened(picture))
     layer = Image.new("RGBA", (96, 64), (0, 0, 0, 0))
     layer.paste((230, 40, 40, 255), (0, 0, 48, 64))
-    page.on_brush(session)
     mask = {"layers": [layer]}
+    page.masked(session, wanted(picture), torch.ones(1, 1, 8, 12))
     shown = run(page.on_edit, asked_of(page, session, mask=mask, paste_back=True))
     assert page.mask not in shown  # what was brushed stays as it is
     made = np.asarray(Image.open(session.history[0].after))
     assert (made[:, 32:] == np.asarray(picture)[:, 32:]).all() and (made != picture).any()
-    assert page.mask in run(page.on_look, asked_of(page, session, mask=mask))
-    run(page.on_edit, asked_of(page, session, mask=mask))
+    looked = run(page.on_look, asked_of(page, session, mask=mask))[page.mask]["value"]
+    run(page.on_edit, asked_of(page, session, mask={"layers": looked["layers"]}))
     assert not Recipe.read(session.history[0].after).mask_hash
 
 
 def test_an_empty_mask_is_no_edit_of_everything(page, picture, tmp_path, recwarn):
     session = Session(str(tmp_path))
     session.take(opened(picture))
-    page.on_brush(session)
+    page.masked(session, wanted(picture), torch.ones(1, 1, 8, 12))
     said = run(page.on_edit, asked_of(page, session, mask={"layers": []}))
     assert said[page.note].startswith("nothing is brushed")
+
+
+@pytest.mark.parametrize("method", ["pti", "ddim-global"])  # with a mask of its own, and without
+def test_a_mask_that_nobody_touched_is_not_a_person_s(page, picture, tmp_path, method):
+    session = Session(str(tmp_path))
+    session.take(opened(picture))
+    for _ in range(2):
+        seen = run(page.on_edit, asked_of(page, session, method=method))[page.mask]["value"]
+        mask = {"layers": seen["layers"]}  # as the browser sends it back
+        run(page.on_edit, asked_of(page, session, method=method, mask=mask, guidance="3"))
+        assert not Recipe.read(session.history[0].after).mask_hash
+    page.on_prompt(session)  # the mask of another sentence goes
+    run(page.on_edit, asked_of(page, session, method=method, mask={"layers": []}))
+    assert not Recipe.read(session.history[0].after).mask_hash
 
 
 def test_an_edit_of_a_picture_that_is_gone_is_not_shown(page, picture, tmp_path):

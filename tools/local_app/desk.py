@@ -39,8 +39,8 @@ class Session:
     picture: Path | None = None  # as it was opened: upright, sRGB
     start: Start | None = None
     last: Wanted | None = None  # the edit that is shown
-    brushed: bool = False  # the mask is the person's own
-    moved: bool = False  # so is η
+    painted: list[Image.Image] | None = None  # layers of the mask, as it was shown to be corrected
+    moved: bool = False  # η is the person's own
     history: list[Entry] = field(default_factory=list)  # the newest first
     count: int = 0  # of the files so far
 
@@ -58,8 +58,8 @@ class Session:
             path = self.path("picture")
             save_picture(picture, path)
             picture = path
-        self.picture, self.start, self.last = picture, None, None
-        self.brushed = self.moved = False
+        self.picture, self.start, self.last, self.painted = picture, None, None, None
+        self.moved = False
         self._tidy()
 
     def add(self, result: ptinv.Result) -> Entry:
