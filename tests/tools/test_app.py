@@ -261,7 +261,7 @@ def test_files_are_those_of_the_history_and_go_with_the_session(small_model, pic
     start = edits.begin(small_model, asked, watch())
     result, _ = edits.make(small_model, start, asked, watch())
     for _ in range(KEPT + 3):
-        session.add(result)
+        session.add(session.picture, result)
     assert len(session.history) == KEPT
     assert {*session.folder.iterdir()} == {session.picture, *(e.after for e in session.history)}
     assert session.history[0].after.name.startswith("a-yellow-car-on-the-grass-")
@@ -270,6 +270,33 @@ def test_files_are_those_of_the_history_and_go_with_the_session(small_model, pic
     del session
     gc.collect()
     assert not any(tmp_path.iterdir())
+
+
+def test_an_edit_s_file_has_a_name_that_it_can_have(small_model, picture, tmp_path):
+    session = Session(str(tmp_path))
+    session.take(opened(picture))
+    for prompt in ("d" * 300, "ein Bürö / 猫 <b>", "猫"):
+        asked = wanted(picture, "ddim-global", prompt)
+        start = edits.begin(small_model, asked, watch())
+        session.add(session.picture, edits.make(small_model, start, asked, watch())[0])
+    assert [len(e.after.stem) for e in session.history] == [8, 11, 82]
+    assert all(e.after.parent == session.folder for e in session.history)
+
+
+def test_a_picture_that_goes_while_an_edit_is_saved_takes_no_file_of_it(tmp_path, picture):
+    session = Session(str(tmp_path))
+    session.take(opened(picture))
+
+    class Result:
+        request = types.SimpleNamespace(prompt=PROMPT)
+
+        def save(self, path):
+            path.write_text("half of it")
+            session.take(opened(picture))
+            path.write_text(path.read_text() + " and the rest")
+
+    assert session.add(session.picture, Result()) is None
+    assert session.history == [] and {*session.folder.iterdir()} == {session.picture}
 
 
 def test_one_has_the_model_at_a_time_and_stops_no_one_else(small_model):

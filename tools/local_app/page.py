@@ -182,9 +182,9 @@ class Page(Parts):
             session.start = start
             yield self.understood(start)
         result, remarks = edits.make(self.desk.model, start, wanted, watch)
-        if session.picture != picture:
+        if not (entry := session.add(picture, result)):
             return
-        entry, session.last = session.add(result), wanted
+        session.last = wanted
         seconds = time.monotonic() - watch.begun
         yield {
             self.result: tuple(map(str, entry)),
