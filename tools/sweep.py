@@ -168,8 +168,9 @@ def several(option: Option) -> Option:
     return names, how | dict(type=values, action="extend", choices=None, metavar=metavar)
 
 
-METHOD = "--method", dict(type=lambda text: text.split(","), action="extend", metavar="A,B",
-    default=SUPPRESS, help="see `ptinv methods` (default: auto)")  # fmt: skip
+METHOD = "--method", dict(type=lambda text: [name.strip() for name in text.split(",")],
+    action="extend", metavar="A,B", default=SUPPRESS,
+    help="see `ptinv methods` (default: auto)")  # fmt: skip
 FAST = "--fast", dict(dest="method", action="append_const", const="fast", default=SUPPRESS,
     help="as --method fast")  # fmt: skip
 

@@ -261,7 +261,7 @@ def test_files_are_those_of_the_history_and_go_with_the_session(small_model, pic
     start = edits.begin(small_model, asked, watch())
     result, _ = edits.make(small_model, start, asked, watch())
     for _ in range(KEPT + 3):
-        session.add(result)
+        session.add(session.picture, result)
     assert len(session.history) == KEPT
     assert {*session.folder.iterdir()} == {session.picture, *(e.after for e in session.history)}
     assert session.history[0].after.name.startswith("a-yellow-car-on-the-grass-")
@@ -270,6 +270,33 @@ def test_files_are_those_of_the_history_and_go_with_the_session(small_model, pic
     del session
     gc.collect()
     assert not any(tmp_path.iterdir())
+
+
+def test_an_edit_s_file_has_a_name_that_it_can_have(small_model, picture, tmp_path):
+    session = Session(str(tmp_path))
+    session.take(opened(picture))
+    for prompt in ("d" * 300, "ein Bürö / 猫 <b>", "猫"):
+        asked = wanted(picture, "ddim-global", prompt)
+        start = edits.begin(small_model, asked, watch())
+        session.add(session.picture, edits.make(small_model, start, asked, watch())[0])
+    assert [len(e.after.stem) for e in session.history] == [8, 11, 82]
+    assert all(e.after.parent == session.folder for e in session.history)
+
+
+def test_a_picture_that_goes_while_an_edit_is_saved_takes_no_file_of_it(tmp_path, picture):
+    session = Session(str(tmp_path))
+    session.take(opened(picture))
+
+    class Result:
+        request = types.SimpleNamespace(prompt=PROMPT)
+
+        def save(self, path):
+            path.write_text("half of it")
+            session.take(opened(picture))
+            path.write_text(path.read_text() + " and the rest")
+
+    assert session.add(session.picture, Result()) is None
+    assert session.history == [] and {*session.folder.iterdir()} == {session.picture}
 
 
 def test_one_has_the_model_at_a_time_and_stops_no_one_else(small_model):
@@ -369,23 +396,37 @@ def test_a_brushed_mask_is_the_edit_s_until_one_looks_again(page, picture, tmp_p
     session.take(opened(picture))
     layer = Image.new("RGBA", (96, 64), (0, 0, 0, 0))
     layer.paste((230, 40, 40, 255), (0, 0, 48, 64))
-    page.on_brush(session)
     mask = {"layers": [layer]}
+    page.masked(session, wanted(picture), torch.ones(1, 1, 8, 12))
     shown = run(page.on_edit, asked_of(page, session, mask=mask, paste_back=True))
     assert page.mask not in shown  # what was brushed stays as it is
     made = np.asarray(Image.open(session.history[0].after))
     assert (made[:, 32:] == np.asarray(picture)[:, 32:]).all() and (made != picture).any()
-    assert page.mask in run(page.on_look, asked_of(page, session, mask=mask))
-    run(page.on_edit, asked_of(page, session, mask=mask))
+    looked = run(page.on_look, asked_of(page, session, mask=mask))[page.mask]["value"]
+    run(page.on_edit, asked_of(page, session, mask={"layers": looked["layers"]}))
     assert not Recipe.read(session.history[0].after).mask_hash
 
 
 def test_an_empty_mask_is_no_edit_of_everything(page, picture, tmp_path, recwarn):
     session = Session(str(tmp_path))
     session.take(opened(picture))
-    page.on_brush(session)
+    page.masked(session, wanted(picture), torch.ones(1, 1, 8, 12))
     said = run(page.on_edit, asked_of(page, session, mask={"layers": []}))
     assert said[page.note].startswith("nothing is brushed")
+
+
+@pytest.mark.parametrize("method", ["pti", "ddim-global"])  # with a mask of its own, and without
+def test_a_mask_that_nobody_touched_is_not_a_person_s(page, picture, tmp_path, method):
+    session = Session(str(tmp_path))
+    session.take(opened(picture))
+    for _ in range(2):
+        seen = run(page.on_edit, asked_of(page, session, method=method))[page.mask]["value"]
+        mask = {"layers": seen["layers"]}  # as the browser sends it back
+        run(page.on_edit, asked_of(page, session, method=method, mask=mask, guidance="3"))
+        assert not Recipe.read(session.history[0].after).mask_hash
+    page.on_prompt(session)  # the mask of another sentence goes
+    run(page.on_edit, asked_of(page, session, method=method, mask={"layers": []}))
+    assert not Recipe.read(session.history[0].after).mask_hash
 
 
 def test_an_edit_of_a_picture_that_is_gone_is_not_shown(page, picture, tmp_path):

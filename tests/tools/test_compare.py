@@ -182,8 +182,8 @@ def test_what_cannot_be_done_is_refused_in_a_line_and_nothing_is_written(
 
 
 def test_the_output_s_name_is_checked(here, compare_):
-    for name in ("s.gif", "picture.png", "nowhere/s.png", "folder"):
-        code, said = compare_("picture.png", PROMPT, *ALL, "-o", name)
+    for name in ("s.gif", "picture.png", "mask.png", "nowhere/s.png", "folder"):
+        code, said = compare_("picture.png", PROMPT, *ALL, "--mask", "mask.png", "-o", name)
         assert code == 2 and name in said.err
 
 

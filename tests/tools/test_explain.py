@@ -259,6 +259,7 @@ def test_an_edit_by_any_method_has_its_page(tell, fitted, method, options):
     assert {0.0, 1.0, story.settings.guidance} == {walk.guidance for walk in story.walks}
     assert f"untuned, ω = {story.settings.guidance:g}, " in text
     assert 0.9 in [one.eta for one in story.strengths]
+    assert text.count(f"method=&quot;pti&quot;, eta={story.settings.eta:g}") == 2  # edit and masks
 
 
 @pytest.mark.slow
@@ -417,6 +418,12 @@ def test_round_numbers_bound_and_part_an_axis(values, logarithmic):
     numbers = curves.ticks(scale)
     assert 2 <= len(numbers) <= 2 * curves.TICKS and numbers == sorted(numbers)
     assert [scale(scale.low), scale(scale.high)] == [scale.start, scale.end]
+
+
+def test_no_number_stands_beside_its_axis():
+    steps = curves.Curve("after", "", range(1, 6), [1.0] * 5)  # of a tuning: none is step 0
+    drawn = curves.draw("losses", "", [steps], curves.Axes("k", "loss", True, x_ticks=(0, 1, 5)))
+    assert re.findall(r'text-anchor="middle">([^<]+)<', drawn) == ["1", "5", "k"]
 
 
 def skeleton(text):

@@ -110,7 +110,7 @@ def test_any_setting_can_have_several_values():
     assert swept("--source", "a cat, asleep", "--source", "a dog") == [
         ("source", None, ["a cat, asleep", "a dog"])
     ]
-    assert swept("--method", "pti,auto", "--fast") == [("method", None, ["pti", "auto", "fast"])]
+    assert swept("--method", "pti, auto", "--fast") == [("method", None, ["pti", "auto", "fast"])]
     assert swept("--reweight", "car=1,2,4", "--reweight", "a=2") == [
         ("reweight", "car", [1.0, 2.0, 4.0])
     ]
@@ -166,6 +166,13 @@ def test_a_sweep_goes_on_and_makes_what_is_new(sweep_, here, unet_calls):
     assert len(unet_calls) == UP + TUNED + DOWN
 
 
+def test_a_cell_has_a_file_whatever_it_is_called(sweep_, here):
+    sources = "\U00020000" * 300, "a/b: c?"  # four bytes a letter
+    words = [word for text in sources for word in ("--source", text)]
+    assert sweep_(*words, "--method", "ddim-global", "--steps", "2", "--cells", "c")[0] == 0
+    assert len([*Path("c").glob("*.png")]) == 2
+
+
 REFUSED = [
     ([], "give a setting several values"),
     (["--eta", "0.3"], "give a setting several values"),
@@ -182,6 +189,8 @@ REFUSED = [
     (["--eta", "0,1", "--model", "nowhere"], "nowhere"),
     (["--eta", "0,1", "--model", ""], "--model is empty"),
     (["--eta", "0,1", "-o", "g.gif"], "g.gif"),
+    (["--eta", "0,1", "--mask", "mask.png", "-o", "mask.png"], "would overwrite"),
+    (["--mask", "mask.png", "--mask", "other.png", "-o", "other.png"], "would overwrite"),
 ]
 
 

@@ -99,8 +99,10 @@ def each(options: Options, change: Callable[[Option], Option]) -> Options:
 
 def check_inputs(args: argparse.Namespace, pages: Iterable[Path]) -> Image.Image:
     """The picture, if it, the prompt and the outputs can be used. Raises InputError."""
+    masks = getattr(args, "mask", None)  # one or several, of which any may be none
+    inputs = [args.picture, *filter(None, masks if isinstance(masks, list) else [masks])]
     for path in pages:
-        check_output(path, FORMATS, [args.picture])
+        check_output(path, FORMATS, inputs)
     check_prompt(args.prompt, "what the picture should become")
     if Path(args.picture).suffix.lower() == SUFFIX:
         raise ptinv.InputError(f"{args.picture}: name the picture itself; it is inverted here")
@@ -170,7 +172,7 @@ def make(
 
 def file_name(one: Cell) -> str:
     """A cell's name as far as any file system takes it."""
-    return re.sub(r"[^\w.=+-]+", "-", one.name)[:80]
+    return re.sub(r"[^\w.=+-]+", "-", one.name)[:60]
 
 
 def refusal(picture: Image.Image, prompt: str, one: Cell, masks: dict[str, Image.Image]) -> str:

@@ -133,7 +133,7 @@ def draw(name: str, title: str, curves: Sequence[Curve], axes: Axes) -> str:
         label = written(number)
         parts.append(f'<text class="tick" x="{LEFT - 8}" y="{at + 4}" text-anchor="end">'
                      f"{label}</text>")  # fmt: skip
-    for number in axes.x_ticks or ticks(x):
+    for number in (tick for tick in axes.x_ticks or ticks(x) if x.low <= tick <= x.high):
         label = f'<text class="tick" x="{x(number)}" y="{floor + 18}" text-anchor="middle">'
         parts.append(f"{label}{written(number)}</text>")
     middle = (LEFT + right) / 2

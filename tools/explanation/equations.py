@@ -184,7 +184,8 @@ EQUATIONS = {
              sub(Z, T1), o("←"), MASK, sub(Z, T1), o("+"), o("("), ONE, o("−"), MASK, o(")"),
              on_the_trajectory(T1)),
     ), (ptinv.attention_maps, masks.attention_mask, pti.blend),
-        'film = [step.mask for step in ptinv.steps(model, inversion, prompt, method="pti"{more})]'),
+        "film = [step.mask for step in ptinv.steps("
+        'model, inversion, prompt, method="pti", eta={eta:g}{more})]'),
     "reading": Equation((
         line("the loss of a text is the mean squared error of the noise predicted under it",
              call(i("loss"), i("text")), o("="), sub(i("mean"), row(T, o(","), EPS)),

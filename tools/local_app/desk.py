@@ -39,8 +39,8 @@ class Session:
     picture: Path | None = None  # as it was opened: upright, sRGB
     start: Start | None = None
     last: Wanted | None = None  # the edit that is shown
-    brushed: bool = False  # the mask is the person's own
-    moved: bool = False  # so is η
+    painted: list[Image.Image] | None = None  # layers of the mask, as it was shown to be corrected
+    moved: bool = False  # η is the person's own
     history: list[Entry] = field(default_factory=list)  # the newest first
     count: int = 0  # of the files so far
 
@@ -58,25 +58,30 @@ class Session:
             path = self.path("picture")
             save_picture(picture, path)
             picture = path
-        self.picture, self.start, self.last = picture, None, None
-        self.brushed = self.moved = False
-        self._tidy()
+        before = self.picture
+        self.picture, self.start, self.last, self.painted = picture, None, None, None
+        self.moved = False
+        self._tidy(before)
 
-    def add(self, result: ptinv.Result) -> Entry:
-        """Saves an edit, with its record, as the newest of the history; the oldest may go."""
-        slug = "-".join(re.findall("[a-z0-9]+", result.request.prompt.lower())[:8])
-        entry = Entry(self.picture, self.path(slug or "edited"))
+    def add(self, picture: Path, result: ptinv.Result) -> Entry | None:
+        """Saves an edit, with its record, as the newest of the history; the oldest may go. Nothing
+        where the picture that it was made of has gone by then."""
+        slug = "-".join(re.findall("[a-z0-9]+", result.request.prompt.lower())[:8])[:80]
+        entry = Entry(picture, self.path(slug or "edited"))
         result.save(entry.after)
-        self.history = [entry, *self.history][:KEPT]
-        self._tidy()
+        if self.picture != picture:
+            entry.after.unlink()
+            return None
+        every = [entry, *self.history]
+        self.history = every[:KEPT]
+        self._tidy(*sum(every[KEPT:], ()))
         return entry
 
-    def _tidy(self) -> None:
-        """Deletes the files that nothing shows any more."""
-        if self.count:
-            kept = {path for entry in self.history for path in entry} | {self.picture}
-            for path in set(self.folder.iterdir()) - kept:
-                path.unlink(missing_ok=True)
+    def _tidy(self, *files: Path | None) -> None:
+        """Deletes those of some files that nothing shows any more."""
+        kept = {path for entry in self.history for path in entry} | {self.picture, None}
+        for path in {*files} - kept:
+            path.unlink(missing_ok=True)
 
 
 class Desk:

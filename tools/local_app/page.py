@@ -96,9 +96,9 @@ class Page(Parts):
         changed = [self.session, self.method], [*self.fields.values(), self.eta, self.method]
         self.method.change(self.on_method, *changed, **AT_ONCE)
         about = [self.source, self.fields["focus"]]
-        self.prompt.input(self.on_prompt, self.session, [*about, self.words], **AT_ONCE)
+        forgotten = [*about, self.words, self.mask]
+        self.prompt.input(self.on_prompt, self.session, forgotten, **AT_ONCE)
         self.words.input(self.on_words, [self.session, self.words], about, **AT_ONCE)
-        self.mask.input(self.on_brush, self.session, **AT_ONCE)
 
     # what is asked for
 
@@ -116,10 +116,14 @@ class Page(Parts):
             given["source"] = source.strip()
         if session.moved and "eta" not in ignored:
             given["eta"] = eta
-        if session.brushed and mask:
-            given["mask"] = edits.brushed(mask["layers"], picture.size)
-            if given["mask"] is None:
+        # told by what comes back: Gradio calls it input, too, when the page shows a mask
+        if session.painted is not None and mask:
+            layers = mask["layers"], session.painted
+            own, shown = (edits.brushed(some, picture.size) for some in layers)
+            if own is None and shown is not None:
                 raise ptinv.PictureError("nothing is brushed; brush where it may change, or look")
+            if own != shown:
+                given["mask"] = own
         return Wanted(picture, prompt, method, given)
 
     # what the buttons do
@@ -148,7 +152,7 @@ class Page(Parts):
     def on_look(self, request: gr.Request, progress: gr.Progress = PROGRESS, *asked) -> Runs:
         """Shows what an edit understands, without making it; what was brushed goes."""
         session, *fields = asked
-        session.brushed = False
+        session.painted = None
 
         def run(watch: Watch) -> Runs:
             wanted, picture = self.wanted(session, *fields), session.picture
@@ -158,7 +162,7 @@ class Page(Parts):
                 yield self.understood(start) | {self.mask: gr.update(visible=False)}
             mask = edits.look(self.desk.model, start, wanted, watch)
             if session.picture == picture:
-                yield {**self.masked(wanted, mask), self.note: noted(start.remarks, mask)}
+                yield {**self.masked(session, wanted, mask), self.note: noted(start.remarks, mask)}
 
         yield from self.seated(request, progress, run)
 
@@ -178,9 +182,9 @@ class Page(Parts):
             session.start = start
             yield self.understood(start)
         result, remarks = edits.make(self.desk.model, start, wanted, watch)
-        if session.picture != picture:
+        if not (entry := session.add(picture, result)):
             return
-        entry, session.last = session.add(result), wanted
+        session.last = wanted
         seconds = time.monotonic() - watch.begun
         yield {
             self.result: tuple(map(str, entry)),
@@ -189,7 +193,7 @@ class Page(Parts):
             self.download: gr.update(value=str(entry.after), interactive=True),
             self.history: self.listed(session),
             self.note: noted([*remarks, f"made in {seconds:.0f} s"], result.mask),
-            **({} if "mask" in wanted.options else self.masked(wanted, result.mask)),
+            **({} if "mask" in wanted.options else self.masked(session, wanted, result.mask)),
         }
 
     def on_stop(self, request: gr.Request) -> str:
@@ -257,8 +261,8 @@ class Page(Parts):
 
     def on_prompt(self, session: Session) -> list[Any]:
         """Forgets what was understood of another sentence."""
-        session.brushed = False
-        return ["", "", gr.update(visible=False)]
+        session.painted = None
+        return ["", "", gr.update(visible=False), gr.update(visible=False, value=None)]
 
     def on_words(self, session: Session, new: list[int]) -> list[Any]:
         """Corrects what the edit is about: the words that its mask follows, or the source text."""
@@ -269,10 +273,6 @@ class Page(Parts):
             return [edits.source_with(model, start, new), gr.skip()]
         words, _ = edits.words_of(model, start)
         return [gr.skip(), " ".join(words[i] for i in sorted(new))]
-
-    def on_brush(self, session: Session) -> None:
-        """Notes that the mask is the person's own from now on."""
-        session.brushed = True
 
     # what is shown
 
@@ -315,11 +315,11 @@ class Page(Parts):
             self.words: gr.update(choices=choices, value=new, label=label, visible=seen),
         }
 
-    def masked(self, wanted: Wanted, mask: Tensor | None) -> Updates:
+    def masked(self, session: Session, wanted: Wanted, mask: Tensor | None) -> Updates:
         """The mask over the picture, to be corrected."""
         picture = contain(wanted.picture, SHOWN)
-        layers = [] if mask is None else [edits.layer(mask, picture.size)]
-        value = {"background": picture, "layers": layers, "composite": None}
+        session.painted = [] if mask is None else [edits.layer(mask, picture.size)]
+        value = {"background": picture, "layers": session.painted, "composite": None}
         # its layers are put where they belong on a canvas of their own size alone
         return {self.mask: gr.update(value=value, canvas_size=picture.size, visible=True)}
 
