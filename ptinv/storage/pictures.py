@@ -27,7 +27,6 @@ WRONG = {  # what Pillow raises of a file
     PermissionError: "the file may not be read; check its permissions",
     Image.DecompressionBombError: TOO_MANY,
     UnidentifiedImageError: UNKNOWN,
-    KeyError: UNKNOWN,  # one of the formats is unknown to an older Pillow
     Exception: "the picture is truncated or damaged; use another copy",
 }
 MUTING = threading.RLock()  # filters are the process's: threads would restore each other's

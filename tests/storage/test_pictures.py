@@ -91,6 +91,13 @@ def test_lossless_files_come_back_exactly(tmp_path, name):
     assert (np.asarray(open_picture(str(tmp_path / name))) == np.asarray(noise())).all()
 
 
+@pytest.mark.parametrize("kind", pictures.READ)
+def test_every_promised_kind_is_opened(tmp_path, kind):
+    plain().save(tmp_path / "a.png", format=kind)
+    pixel = open_picture(tmp_path / "a.png").getpixel((5, 5))
+    assert np.abs(np.subtract(pixel, (10, 20, 30))).max() <= 4
+
+
 @pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "L"])
 def test_jpeg_modes(tmp_path, mode):
     plain((200, 60, 20)).convert(mode).save(tmp_path / "a.jpg", quality=95)
