@@ -407,6 +407,28 @@ def test_a_brushed_mask_is_the_edit_s_until_one_looks_again(page, picture, tmp_p
     assert not Recipe.read(session.history[0].after).mask_hash
 
 
+def test_words_on_the_page_are_words_and_nothing_else(page, picture, tmp_path, recwarn):
+    session = Session(str(tmp_path))
+    session.take(opened(picture))
+    prompt = "a <b>car</b> & *boats*"
+    updates = page.on_edit(
+        PERSON, lambda share, desc: None, *asked_of(page, session, prompt=prompt)
+    )
+    note, _ = [update[page.note] for update in updates if page.note in update]
+    assert "&lt;" in note and "<b>" not in note and "<br>made in" in note
+    said = run(page.on_edit, asked_of(page, session, focus="<img src=x>"))[page.note]
+    assert "&lt;" in said and "<img" not in said
+
+
+def test_a_field_shows_the_default_of_its_method(page):
+    for method in ("auto", "sdedit", "edit-friendly", "auto"):
+        shown = dict(zip(page.fields, page.on_method(None, method), strict=False))
+        own = ptinv.METHODS[method].own
+        assert shown["mask_from"]["placeholder"] == (own("mask_from") or "")
+        assert shown["encode_ratio"]["placeholder"] == str(own("encode_ratio"))
+        assert "placeholder" not in shown["mask"]
+
+
 def test_an_empty_mask_is_no_edit_of_everything(page, picture, tmp_path, recwarn):
     session = Session(str(tmp_path))
     session.take(opened(picture))

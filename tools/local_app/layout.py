@@ -100,7 +100,7 @@ class Parts:
             info="0 is the picture, 1 the sentence alone",
         )
         with gr.Row():
-            self.note = gr.Markdown(elem_id="note")
+            self.note = gr.HTML(elem_id="note", padding=False)
             self.download = gr.DownloadButton("Download", interactive=False, scale=0, min_width=120)
         self.source = gr.Textbox(
             label="What the picture shows", placeholder="read off the picture", max_lines=4
@@ -149,6 +149,6 @@ def field_of(name: str) -> Any:
 def hint(row: ptinv.Method, name: str) -> dict[str, str]:
     """What a field shows while it is empty: the method's own default."""
     own = row.own(name)
-    if own is None or own is False or own in ("", {}) or ABOUT[name]["choices"]:
-        return {}
-    return {"placeholder": str(options.typed(name, own))}
+    if DEFAULTS[name] is False or name == "mask" or ABOUT[name]["choices"]:
+        return {}  # it is not typed
+    return {"placeholder": "" if own in (None, "", {}) else str(options.typed(name, own))}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,15 @@ def ending() -> Iterator[list[str]]:
     except Exception as error:
         if (why := sentence(error)) is None:
             raise
-        said.append(why)
+        said.append(escape(why, quote=False))  # it may hold what was typed, or a file's words
     if said and said != [STOPPED]:
         gr.Warning(said[0], title="That cannot be done")
 
 
 def noted(remarks: list[str], mask: Tensor | None) -> str:
     """What there is to say of an edit."""
-    return "  \n".join([*remarks, *([] if mask is not None else ["it may change everywhere"])])
+    lines = [*remarks, *([] if mask is not None else ["it may change everywhere"])]
+    return "<br>".join(escape(line, quote=False) for line in lines)
 
 
 class Page(Parts):

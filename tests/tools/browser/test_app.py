@@ -139,6 +139,10 @@ def test_a_mask_is_seen_before_the_edit_and_brushed(page, birds_file, birds, tmp
     at.locator("#mask canvas").first.wait_for(timeout=60_000)
     at.wait_for_timeout(2000)
     assert at.locator("#words input").count() == 3 and not at.locator("#result img").count()
+    press(at, "Edit")
+    is_made(at)
+    assert not downloaded(at, tmp_path / "own.png").mask_hash  # a mask that is shown is not brushed
+    at.wait_for_timeout(2000)
     at.locator("#mask").scroll_into_view_if_needed()
     box = at.locator("#mask canvas").first.bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
@@ -149,7 +153,7 @@ def test_a_mask_is_seen_before_the_edit_and_brushed(page, birds_file, birds, tmp
     at.wait_for_timeout(1000)
     at.get_by_label("Keep the picture's own pixels").check()
     press(at, "Edit")
-    is_made(at)
+    at.locator("#history img").nth(1).wait_for(timeout=60_000)
     recipe = downloaded(at, tmp_path / "a.png")
     assert recipe.mask_hash and recipe.settings.paste_back
     with Image.open(tmp_path / "a.png") as made:
