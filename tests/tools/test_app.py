@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import shutil
 import socket
 import sys
 import threading
@@ -380,6 +381,30 @@ def test_the_page_says_what_is_wrong_and_goes_on(page, picture, tmp_path, recwar
     assert page.result in run(page.on_edit, asked_of(page, session))
 
 
+def test_a_picture_that_another_model_made_restores_its_settings_and_says_so(
+    page, picture, tmp_path, monkeypatch
+):
+    session = Session(str(tmp_path))
+    session.take(opened(picture))
+    run(page.on_edit, asked_of(page, session))
+    file = {"path": str(shutil.copy(session.history[0].after, tmp_path / "edit.png"))}
+    said = page.on_upload(session, file)
+    assert said[page.prompt] == PROMPT and "Another model" not in said[page.note]
+    monkeypatch.setattr("local_app.page.model_hash", lambda model: "tensors:0")
+    said = page.on_upload(session, file)
+    assert said[page.prompt] == PROMPT and "Another model made it" in said[page.note]
+
+
+def test_another_sentence_forgets_what_was_read_off_the_picture_and_not_what_was_typed(
+    page, picture, tmp_path
+):
+    session = Session(str(tmp_path))
+    session.take(opened(picture))
+    run(page.on_edit, asked_of(page, session, source="a bird"))
+    assert page.on_prompt(session, "a bird in the snow")[0] != ""
+    assert page.on_prompt(session, session.start.source)[0] == ""
+
+
 def test_a_strength_before_any_edit_is_noted_and_then_kept(page, picture, tmp_path):
     session = Session(str(tmp_path))
     session.take(opened(picture))
@@ -446,7 +471,7 @@ def test_a_mask_that_nobody_touched_is_not_a_person_s(page, picture, tmp_path, m
         mask = {"layers": seen["layers"]}  # as the browser sends it back
         run(page.on_edit, asked_of(page, session, method=method, mask=mask, guidance="3"))
         assert not Recipe.read(session.history[0].after).mask_hash
-    page.on_prompt(session)  # the mask of another sentence goes
+    page.on_prompt(session, "")  # the mask of another sentence goes
     run(page.on_edit, asked_of(page, session, method=method, mask={"layers": []}))
     assert not Recipe.read(session.history[0].after).mask_hash
 

@@ -5,63 +5,33 @@ What is made, and how, is in `edits.py`; here is what is asked for, and what is 
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from evaluation.command_line import sentence
-from PIL import Image
-from PIL.ImageOps import contain
-from torch import Tensor
 
 import ptinv
 from ptinv.storage.pictures import open_picture
-from ptinv.storage.provenance import Recipe, fingerprint
+from ptinv.storage.provenance import fingerprint, model_hash
 
 from . import edits, options
 from .desk import Desk, Session, opened
-from .edits import Start, Stopped, Wanted, Watch
-from .layout import EXAMPLES, PICTURES, Parts, hint
+from .edits import Wanted, Watch
+from .layout import EXAMPLES, PICTURES, hint
 from .looks import header
+from .shown import STOPPED, Shown, Updates, ending, noted
 
 ONE = dict(concurrency_id="model", concurrency_limit=1)  # runs of the model, one after the other
 AT_ONCE = dict(queue=False, show_progress="hidden")
-SHOWN = (512, 512)  # pixels that a picture to brush on has at most
 WEEK = 7 * 86400  # seconds after which Gradio deletes its own copies
-MASKED = " Its mask was brushed by hand: brush it again."
-STOPPED = "Stopped."
+MASKED = " Its mask was given by hand: brush it again."
 PROGRESS = gr.Progress()  # Gradio gives each run its own
-Updates = dict[Any, Any]  # by the page's part
 Runs = Iterator[Updates]
 
 
-@contextmanager
-def ending() -> Iterator[list[str]]:
-    """Ends a block where it is stopped, or refused by the API; its sentence is in the list then."""
-    said: list[str] = []
-    try:
-        yield said
-    except Stopped:
-        said.append(STOPPED)
-    except Exception as error:
-        if (why := sentence(error)) is None:
-            raise
-        said.append(escape(why, quote=False))  # it may hold what was typed, or a file's words
-    if said and said != [STOPPED]:
-        gr.Warning(said[0], title="That cannot be done")
-
-
-def noted(remarks: list[str], mask: Tensor | None) -> str:
-    """What there is to say of an edit."""
-    lines = [*remarks, *([] if mask is not None else ["it may change everywhere"])]
-    return "<br>".join(escape(line, quote=False) for line in lines)
-
-
-class Page(Parts):
+class Page(Shown):
     """The page, and what happens on it."""
 
     def __init__(self, model: ptinv.StableDiffusion, folder: str, embedded: bool = False):
@@ -99,7 +69,7 @@ class Page(Parts):
         self.method.change(self.on_method, *changed, **AT_ONCE)
         about = [self.source, self.fields["focus"]]
         forgotten = [*about, self.words, self.mask]
-        self.prompt.input(self.on_prompt, self.session, forgotten, **AT_ONCE)
+        self.prompt.input(self.on_prompt, [self.session, self.source], forgotten, **AT_ONCE)
         self.words.input(self.on_words, [self.session, self.words], about, **AT_ONCE)
 
     # what is asked for
@@ -226,6 +196,9 @@ class Page(Parts):
             else:
                 about += ". To repeat the edit, give the picture that it was made of."
             about += MASKED if recipe.mask_hash else ""
+            if recipe.made_with["model_hash"] != model_hash(self.desk.model):
+                made_by = escape(recipe.made_with["model"], quote=False)
+                about += f" Another model made it, {made_by}: the edit will be another."
             updates = self.taken(session, picture)
             return updates | self.restored(session, *found) | {self.note: about}
         # what was there before
@@ -245,6 +218,7 @@ class Page(Parts):
             return updates | {
                 self.result: tuple(map(str, entry)),
                 self.download: gr.update(value=str(entry.after), interactive=True),
+                self.note: MASKED.strip() if found[0].mask_hash else "",
             }
         return {self.note: said[0]}
 
@@ -261,10 +235,16 @@ class Page(Parts):
         eta = gr.update(visible="eta" not in row.ignored)
         return [*fields, eta, gr.update(info=row.title)]
 
-    def on_prompt(self, session: Session) -> list[Any]:
-        """Forgets what was understood of another sentence."""
+    def on_prompt(self, session: Session, source: str) -> list[Any]:
+        """Forgets what was understood of another sentence; a text that was typed stays."""
         session.painted = None
-        return ["", "", gr.update(visible=False), gr.update(visible=False, value=None)]
+        understood = session.start is not None and source == session.start.source
+        return [
+            "" if understood else gr.skip(),
+            "",
+            gr.update(visible=False),
+            gr.update(visible=False, value=None),
+        ]
 
     def on_words(self, session: Session, new: list[int]) -> list[Any]:
         """Corrects what the edit is about: the words that its mask follows, or the source text."""
@@ -275,56 +255,3 @@ class Page(Parts):
             return [edits.source_with(model, start, new), gr.skip()]
         words, _ = edits.words_of(model, start)
         return [gr.skip(), " ".join(words[i] for i in sorted(new))]
-
-    # what is shown
-
-    def taken(self, session: Session, picture: Image.Image | Path | None) -> Updates:
-        """The page with another picture: one that was opened, or a file of the session's."""
-        session.take(picture)
-        return {
-            self.picture: session.picture and str(session.picture),
-            self.result: None,
-            self.note: "",
-            self.source: "",
-            self.words: gr.update(visible=False, choices=[], value=[]),
-            self.mask: gr.update(visible=False, value=None),
-            self.download: gr.update(interactive=False),
-        }
-
-    def restored(self, session: Session, recipe: Recipe, chosen: dict[str, Any]) -> Updates:
-        """The fields as a record has them."""
-        session.moved = "eta" in chosen
-        values = {name: options.typed(name, chosen[name]) for name in self.fields if name in chosen}
-        empty = {name: options.typed(name, options.EMPTY.get(name, "")) for name in self.fields}
-        return {
-            self.prompt: recipe.prompt,
-            self.method: recipe.method,
-            self.source: recipe.settings.source or "",
-            self.eta: recipe.settings.eta,
-            **{self.fields[name]: value for name, value in (empty | values).items()},
-        }
-
-    def understood(self, start: Start) -> Updates:
-        """The words that an edit is about, and what the picture shows."""
-        words, new = edits.words_of(self.desk.model, start)
-        follows = edits.follows_words(start.wanted)
-        lit = "the mask follows them" if follows else "they are new to the picture"
-        choices = [(word, i) for i, word in enumerate(words)]
-        label = f"Lit words: {lit}. Click one to correct it"
-        seen = bool(words) and (follows or bool(start.source))
-        return {
-            self.source: start.source,
-            self.words: gr.update(choices=choices, value=new, label=label, visible=seen),
-        }
-
-    def masked(self, session: Session, wanted: Wanted, mask: Tensor | None) -> Updates:
-        """The mask over the picture, to be corrected."""
-        picture = contain(wanted.picture, SHOWN)
-        session.painted = [] if mask is None else [edits.layer(mask, picture.size)]
-        value = {"background": picture, "layers": session.painted, "composite": None}
-        # its layers are put where they belong on a canvas of their own size alone
-        return {self.mask: gr.update(value=value, canvas_size=picture.size, visible=True)}
-
-    def listed(self, session: Session) -> Any:
-        """The history, newest first."""
-        return gr.Dataset(samples=[[str(e.after)] for e in session.history], visible=True)
