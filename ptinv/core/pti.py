@@ -130,7 +130,8 @@ def tune(
         adam = torch.optim.Adam([c], lr=lr * max(0.0, 1 - i * lr_decay))
         for _ in range(inner_steps):  # N times, Eqs. 7-8
             c.grad, loss, scale = gradient(land, c, pivot, scale)  # ∇_c ‖z*_{t-1} - z̄_{t-1}‖²
-            adam.step()  # c moves downhill, most of its numbers by about β
+            with torch.device("cpu"):  # an older torch counts steps on the default device
+                adam.step()  # c moves downhill, most of its numbers by about β
             if stop_below and loss.max() < stop_below * (1 + 2 * i):  # it waits for a GPU
                 break
         c = c.detach()
