@@ -7,6 +7,7 @@ request leaves the machine, and what was uploaded and made is deleted when the p
 """
 
 import argparse
+import errno
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from typing import Any
 from evaluation.command_line import answer
 
 import ptinv
+from ptinv.cli.options import Parser
 from ptinv.settings import check
 
 PORT = 7860
@@ -92,7 +94,7 @@ def free_port(host: str, port: int | None) -> int:
     Raises InputError."""
     if port is not None:
         check("--port", port, 1, 65535, whole=True)
-    for tried in [port] if port else range(PORT, PORT + 100):
+    for tried in [port] if port else range(PORT, PORT + 100):  # until one is free
         try:
             with socket.socket() as listening:
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -100,6 +102,8 @@ def free_port(host: str, port: int | None) -> int:
                 return tried
         except (OSError, UnicodeError) as error:
             wrong = error
+            if getattr(error, "errno", None) != errno.EADDRINUSE:
+                break
     why = getattr(wrong, "strerror", None) or wrong
     raise ptinv.InputError(
         f"cannot listen at {host}:{tried} ({why}); name another --port or --host"
@@ -108,7 +112,7 @@ def free_port(host: str, port: int | None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    top = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    top = Parser(prog="app.py", description=__doc__.splitlines()[0])
     listens = (
         "answer at this address; 0.0.0.0 answers to other machines, too (default: %(default)s)"
     )

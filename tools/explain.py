@@ -53,6 +53,7 @@ def explain(args: argparse.Namespace) -> None:
 
     picture = request.inversion or request.image
     story = measure(model, picture, args.prompt, args.method, request.given, progress)
+    args.dtype = str(model.dtype).removeprefix("torch.")  # another machine's may be another
     text = page_of(story, Place(base_of(args.repository, output), *commands(args, given)))
     with replacing(output) as part:
         part.write_text(text, encoding="utf-8")
@@ -61,7 +62,7 @@ def explain(args: argparse.Namespace) -> None:
 def base_of(repository: str | None, page: Path) -> str:
     """What a page's links to the repository's files begin with: an address, or by default the way
     from the page to this checkout."""
-    if repository is not None:
+    if repository:
         return repository.rstrip("/") + "/"
     try:
         way = os.path.relpath(ROOT, page.resolve().parent)

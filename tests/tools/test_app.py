@@ -126,6 +126,11 @@ def about(model, prompt, source, method="auto", **given):
     return Start(Wanted(None, prompt, method, given), inversion, [])
 
 
+def lit_words(model, start):
+    """Words of the prompt, and which are lit."""
+    return words_of(model, start, start.wanted)
+
+
 @pytest.mark.parametrize(
     "prompt, source, shown, new",
     [
@@ -135,15 +140,15 @@ def about(model, prompt, source, method="auto", **given):
     ],
 )
 def test_the_words_that_are_new_are_lit(small_model, prompt, source, shown, new):
-    words, lit = words_of(small_model, about(small_model, prompt, source))
+    words, lit = lit_words(small_model, about(small_model, prompt, source))
     assert " ".join(words) == shown and " ".join(words[i] for i in lit) == new
 
 
 def test_the_words_that_a_mask_follows_are_lit(small_model):
-    words, lit = words_of(small_model, about(small_model, "a red car on the grass", "", "pti"))
+    words, lit = lit_words(small_model, about(small_model, "a red car on the grass", "", "pti"))
     assert [words[i] for i in lit] == ["red", "car"]
     start = about(small_model, "a red car on the grass", "", "pti", focus="grass")
-    assert [words[i] for i in words_of(small_model, start)[1]] == ["grass"]
+    assert [words[i] for i in words_of(small_model, start, start.wanted)[1]] == ["grass"]
 
 
 @pytest.mark.parametrize(
@@ -405,6 +410,43 @@ def test_another_sentence_forgets_what_was_read_off_the_picture_and_not_what_was
     assert page.on_prompt(session, session.start.source)[0] == ""
 
 
+def test_words_that_were_corrected_stay_so_after_the_edit(page, picture, tmp_path):
+    session = Session(str(tmp_path))
+    session.take(opened(picture))
+    run(page.on_edit, asked_of(page, session))
+    said = run(page.on_edit, asked_of(page, session, focus="grass"))
+    lit = said[page.words]
+    assert [lit["choices"][i][0] for i in lit["value"]] == ["grass"]
+
+
+def test_an_example_and_an_earlier_edit_start_from_their_own_sentence(page, picture, tmp_path):
+    session = Session(str(tmp_path))
+    session.take(opened(picture))
+    run(page.on_edit, asked_of(page, session))
+    run(page.on_edit, asked_of(page, session, method="sdedit"))
+    assert page.on_history(session, 1)[page.method] == "pti"
+    run(page.on_eta, asked_of(page, session, eta=0.3))  # samples again without a press of Edit
+    recipe = Recipe.read(session.history[0].after)
+    assert (recipe.method, recipe.settings.eta, len(session.history)) == ("pti", 0.3, 3)
+    assert page.on_example(session, 1)[page.fields["focus"]] == ""
+
+
+def test_a_mask_that_is_wiped_is_a_picture_to_brush_on(page, picture, tmp_path):
+    session = Session(str(tmp_path))
+    session.take(opened(picture))
+    run(page.on_edit, asked_of(page, session))
+    shown = page.on_no_mask(session)[page.mask]["value"]
+    assert shown["background"] and not shown["layers"] and session.painted == []
+
+
+@pytest.mark.parametrize("method", list(ptinv.METHODS))
+def test_a_method_shows_what_it_reads(page, tmp_path, method):
+    said = page.on_method(Session(str(tmp_path)), method)
+    for field, update in zip(page.fields.values(), said, strict=False):
+        known = vars(field)
+        assert set(update) - {"__type__"} <= {*known, "visible"}, field
+
+
 def test_a_strength_before_any_edit_is_noted_and_then_kept(page, picture, tmp_path):
     session = Session(str(tmp_path))
     session.take(opened(picture))
@@ -422,7 +464,7 @@ def test_a_brushed_mask_is_the_edit_s_until_one_looks_again(page, picture, tmp_p
     layer = Image.new("RGBA", (96, 64), (0, 0, 0, 0))
     layer.paste((230, 40, 40, 255), (0, 0, 48, 64))
     mask = {"layers": [layer]}
-    page.masked(session, wanted(picture), torch.ones(1, 1, 8, 12))
+    page.masked(session, picture, torch.ones(1, 1, 8, 12))
     shown = run(page.on_edit, asked_of(page, session, mask=mask, paste_back=True))
     assert page.mask not in shown  # what was brushed stays as it is
     made = np.asarray(Image.open(session.history[0].after))
@@ -457,7 +499,7 @@ def test_a_field_shows_the_default_of_its_method(page):
 def test_an_empty_mask_is_no_edit_of_everything(page, picture, tmp_path, recwarn):
     session = Session(str(tmp_path))
     session.take(opened(picture))
-    page.masked(session, wanted(picture), torch.ones(1, 1, 8, 12))
+    page.masked(session, picture, torch.ones(1, 1, 8, 12))
     said = run(page.on_edit, asked_of(page, session, mask={"layers": []}))
     assert said[page.note].startswith("nothing is brushed")
 

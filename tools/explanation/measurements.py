@@ -121,10 +121,12 @@ def way_up(start: Start, progress: Progress) -> list[Guess]:
 
 
 def walks_down(start: Start, progress: Progress) -> tuple[list[ptinv.Step], list[Walk]]:
-    """The ways down that are not tuned, by ω, and the tuned one, last, with its steps."""
+    """The ways down that are not tuned, by ω, and the tuned one, last, with its steps. One of them
+    is guided: by 7.5 where the edit's own ω guides nothing."""
     guidance = start.inversion.made_by.guidance
+    several = sorted({0.0, 1.0, guidance, guidance if guidance > 1 else PTI.own("guidance")})
     same = {name: getattr(start.inversion.made_by, name) for name in ("negative", "guidance_gate")}
-    ways = [(w, "ddim-global", same | {"guidance": w}) for w in sorted({0.0, 1.0, guidance})]
+    ways = [(w, "ddim-global", same | {"guidance": w}) for w in several]
     ways.append((guidance, "pti", start.given | BACK))
     walks, steps = [], []
     for w, method, how in progress(ways, "walking down"):

@@ -231,9 +231,12 @@ def noted() -> Iterator[list[str]]:
         notes += dict.fromkeys(kinds)
 
 
-def words_of(model: ptinv.StableDiffusion, start: Start) -> tuple[list[str], list[int]]:
-    """The prompt's words, and which of them the edit is about; little words are left out."""
-    wanted, source = start.wanted, start.source
+def words_of(
+    model: ptinv.StableDiffusion, start: Start, wanted: Wanted
+) -> tuple[list[str], list[int]]:
+    """The prompt's words, and which of them an edit that begins so is about; little words are left
+    out."""
+    source = start.source
     words = read(model.tokenizer, wanted.prompt)
     if follows_words(wanted):
         settings = wanted.row.settings(**wanted.given | {"source": source or None})

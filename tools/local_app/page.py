@@ -70,6 +70,7 @@ class Page(Shown):
         about = [self.source, self.fields["focus"]]
         forgotten = [*about, self.words, self.mask]
         self.prompt.input(self.on_prompt, [self.session, self.source], forgotten, **AT_ONCE)
+        self.mask.clear(self.on_no_mask, self.session, self.mask, **AT_ONCE)
         self.words.input(self.on_words, [self.session, self.words], about, **AT_ONCE)
 
     # what is asked for
@@ -131,10 +132,13 @@ class Page(Shown):
             start = edits.begin(self.desk.model, wanted, watch, session.start)
             if session.picture == picture:
                 session.start = start
-                yield self.understood(start) | {self.mask: gr.update(visible=False)}
+                yield self.understood(start, wanted) | {self.mask: gr.update(visible=False)}
             mask = edits.look(self.desk.model, start, wanted, watch)
             if session.picture == picture:
-                yield {**self.masked(session, wanted, mask), self.note: noted(start.remarks, mask)}
+                yield {
+                    **self.masked(session, wanted.picture, mask),
+                    self.note: noted(start.remarks, mask),
+                }
 
         yield from self.seated(request, progress, run)
 
@@ -152,7 +156,7 @@ class Page(Shown):
         start = edits.begin(self.desk.model, wanted, watch, session.start)
         if session.picture == picture:
             session.start = start
-            yield self.understood(start)
+            yield self.understood(start, wanted)
         result, remarks = edits.make(self.desk.model, start, wanted, watch)
         if not (entry := session.add(picture, result)):
             return
@@ -165,7 +169,11 @@ class Page(Shown):
             self.download: gr.update(value=str(entry.after), interactive=True),
             self.history: self.listed(session),
             self.note: noted([*remarks, f"made in {seconds:.0f} s"], result.mask),
-            **({} if "mask" in wanted.options else self.masked(session, wanted, result.mask)),
+            **(
+                {}
+                if "mask" in wanted.options
+                else self.masked(session, wanted.picture, result.mask)
+            ),
         }
 
     def on_stop(self, request: gr.Request) -> str:
@@ -207,18 +215,21 @@ class Page(Shown):
     def on_example(self, session: Session, index: int) -> Updates:
         """Takes an example, with a sentence for it."""
         picture, prompt = open_picture(PICTURES[index]), [*EXAMPLES.values()][index]
-        return self.taken(session, picture) | {self.prompt: prompt}
+        return self.taken(session, picture) | {self.prompt: prompt, self.fields["focus"]: ""}
 
     def on_history(self, session: Session, index: int) -> Updates:
         """Shows an earlier edit, and restores its settings."""
         entry = session.history[index]
         with ending() as said:
-            found = options.recorded(entry.after)
-            updates = self.taken(session, entry.before) | self.restored(session, *found)
+            recipe, chosen = options.recorded(entry.after)
+            updates = self.taken(session, entry.before) | self.restored(session, recipe, chosen)
+            if not recipe.mask_hash:  # else it cannot be made again
+                known = open_picture(entry.before), recipe.prompt, recipe.method, chosen
+                session.last = Wanted(*known)
             return updates | {
                 self.result: tuple(map(str, entry)),
                 self.download: gr.update(value=str(entry.after), interactive=True),
-                self.note: MASKED.strip() if found[0].mask_hash else "",
+                self.note: MASKED.strip() if recipe.mask_hash else "",
             }
         return {self.note: said[0]}
 
@@ -246,6 +257,12 @@ class Page(Shown):
             gr.update(visible=False, value=None),
         ]
 
+    def on_no_mask(self, session: Session) -> Updates:
+        """Puts the picture back to brush on, which Gradio takes away with the layers."""
+        if session.picture is None:
+            return {self.mask: gr.skip()}
+        return self.masked(session, open_picture(session.picture), None)
+
     def on_words(self, session: Session, new: list[int]) -> list[Any]:
         """Corrects what the edit is about: the words that its mask follows, or the source text."""
         if session.start is None:
@@ -253,5 +270,5 @@ class Page(Shown):
         model, start = self.desk.model, session.start
         if not edits.follows_words(start.wanted):
             return [edits.source_with(model, start, new), gr.skip()]
-        words, _ = edits.words_of(model, start)
+        words, _ = edits.words_of(model, start, start.wanted)
         return [gr.skip(), " ".join(words[i] for i in sorted(new))]

@@ -74,13 +74,14 @@ class Shown(Parts):
             self.method: recipe.method,
             self.source: recipe.settings.source or "",
             self.eta: recipe.settings.eta,
+            self.words: gr.update(visible=False, choices=[], value=[]),
             **{self.fields[name]: value for name, value in (empty | values).items()},
         }
 
-    def understood(self, start: Start) -> Updates:
+    def understood(self, start: Start, wanted: Wanted) -> Updates:
         """The words that an edit is about, and what the picture shows."""
-        words, new = edits.words_of(self.desk.model, start)
-        follows = edits.follows_words(start.wanted)
+        words, new = edits.words_of(self.desk.model, start, wanted)
+        follows = edits.follows_words(wanted)
         lit = "the mask follows them" if follows else "they are new to the picture"
         choices = [(word, i) for i, word in enumerate(words)]
         label = f"Lit words: {lit}. Click one to correct it"
@@ -90,9 +91,9 @@ class Shown(Parts):
             self.words: gr.update(choices=choices, value=new, label=label, visible=seen),
         }
 
-    def masked(self, session: Session, wanted: Wanted, mask: Tensor | None) -> Updates:
+    def masked(self, session: Session, picture: Image.Image, mask: Tensor | None) -> Updates:
         """The mask over the picture, to be corrected."""
-        picture = contain(wanted.picture, SHOWN)
+        picture = contain(picture, SHOWN)
         session.painted = [] if mask is None else [edits.layer(mask, picture.size)]
         value = {"background": picture, "layers": session.painted, "composite": None}
         # its layers are put where they belong on a canvas of their own size alone

@@ -34,7 +34,11 @@ def executed(text: Path) -> nbformat.NotebookNode:
 
 
 def main(names: list[str]) -> None:
-    for text in [FOLDER / name for name in names] or sorted(FOLDER.glob("[0-9]_*.py")):
+    texts = {path.name: path for path in sorted(FOLDER.glob("[0-9]_*.py"))}
+    if unknown := set(names) - texts.keys():
+        print(f"run.py: there is no {', '.join(sorted(unknown))}, only {', '.join(texts)}")
+        sys.exit(2)
+    for text in [texts[name] for name in names] or texts.values():
         nbformat.write(executed(text), text.with_suffix(".ipynb"))
         print(text.with_suffix(".ipynb"))
 

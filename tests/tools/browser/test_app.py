@@ -98,6 +98,18 @@ def slow(page):
     page.locator("#option-steps textarea, #option-steps input").fill("500")
 
 
+def brush(page):
+    """Draws a stroke over the middle of the mask."""
+    page.locator("#mask").scroll_into_view_if_needed()
+    box = page.locator("#mask canvas").first.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x - 20, y)
+    page.mouse.down()
+    page.mouse.move(x + 20, y, steps=5)
+    page.mouse.up()
+    page.wait_for_timeout(1000)
+
+
 def ask(page, birds_file, prompt=PROMPT):
     upload(page, birds_file)
     page.get_by_label("What it should become").fill(prompt)
@@ -143,14 +155,7 @@ def test_a_mask_is_seen_before_the_edit_and_brushed(page, birds_file, birds, tmp
     is_made(at)
     assert not downloaded(at, tmp_path / "own.png").mask_hash  # a mask that is shown is not brushed
     at.wait_for_timeout(2000)
-    at.locator("#mask").scroll_into_view_if_needed()
-    box = at.locator("#mask canvas").first.bounding_box()
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
-    at.mouse.move(x - 20, y)
-    at.mouse.down()
-    at.mouse.move(x + 20, y, steps=5)
-    at.mouse.up()
-    at.wait_for_timeout(1000)
+    brush(at)
     at.get_by_label("Keep the picture's own pixels").check()
     press(at, "Edit")
     at.locator("#history img").nth(1).wait_for(timeout=60_000)
@@ -158,6 +163,30 @@ def test_a_mask_is_seen_before_the_edit_and_brushed(page, birds_file, birds, tmp
     assert recipe.mask_hash and recipe.settings.paste_back
     with Image.open(tmp_path / "a.png") as made:
         assert made.getpixel((64, 64)) != birds.getpixel((64, 64))
+
+
+def test_another_method_shows_the_settings_that_it_reads(page):
+    at = page().page
+    at.get_by_text("All settings").click()
+    for method, shown in (("ilvr", True), ("pti", False)):
+        at.get_by_role("combobox", name="Method", exact=True).click()
+        at.get_by_role("option", name=method, exact=True).click()
+        state = "visible" if shown else "hidden"
+        at.locator("#option-low_pass").wait_for(state=state, timeout=10_000)
+
+
+def test_a_mask_that_is_wiped_can_be_brushed_anew(page, birds_file, tmp_path):
+    at = page().page
+    ask(at, birds_file)
+    press(at, "Look first")
+    at.locator("#mask canvas").first.wait_for(timeout=60_000)
+    at.wait_for_timeout(2000)
+    at.locator("#mask").get_by_role("button", name=re.compile("clear", re.IGNORECASE)).click()
+    at.wait_for_timeout(2000)
+    brush(at)
+    press(at, "Edit")
+    is_made(at)
+    assert downloaded(at, tmp_path / "a.png").mask_hash
 
 
 def test_a_run_stops_at_once_and_another_waits_its_turn(page, birds_file):
