@@ -44,6 +44,7 @@ def available_memory() -> float:
 @pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` chooses
 def pytest_collection_modifyitems(items):
     available = available_memory()  # once, before any network takes its part
+    available /= int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
     reason = f"needs {NEEDED / 1e9:.0f} GB of memory; {available / 1e9:.1f} GB are available"
     for item in items:
         if item.get_closest_marker("full_size"):
