@@ -202,5 +202,5 @@ def test_ctrl_c_ends_it_with_a_line(here):
         said += piece
     process.send_signal(signal.SIGINT)
     said += process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and b"interrupted; nothing is kept" in said
+    assert process.returncode == 130 and b"interrupted; no part of the output is left" in said
     assert b"Traceback" not in said and not Path("s.png").exists()
