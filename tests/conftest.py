@@ -47,6 +47,8 @@ def pytest_collection_modifyitems(items):
     available /= int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
     reason = f"needs {NEEDED / 1e9:.0f} GB of memory; {available / 1e9:.1f} GB are available"
     for item in items:
+        if "tools" in item.path.parts[-3:]:  # the programs are not what a reader begins with
+            item.add_marker(pytest.mark.slow)
         if item.get_closest_marker("full_size"):
             item.add_marker(pytest.mark.slow)
             if available < NEEDED:

@@ -224,6 +224,7 @@ def test_a_quiet_command_prints_only_results(capsys):
     assert said.out.startswith("pti: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["cp1252", "cp437", "ascii:strict"])
 @pytest.mark.parametrize("words", ["edit --help", "methods", "edit picture.png 猫 -o a.png"])
 def test_a_terminal_without_a_letter_gets_another_in_its_place(encoding, words):
@@ -264,6 +265,7 @@ def test_the_version_waits_for_no_heavy_import():
     assert done.stdout.splitlines()[1:] == ["False"]
 
 
+@pytest.mark.slow
 def test_a_command_imports_what_stays_without_looking_for_garbage_in_it():
     code = """
 import gc, sys

@@ -236,6 +236,7 @@ def test_memory_that_is_full_is_a_sentence(here, monkeypatch, capsys, error):
     )
 
 
+@pytest.mark.slow
 def test_memory_that_is_really_full_is_a_sentence(here, small_folder):
     """The process may take 100 MB more than it has; the edit needs some 400."""
     code = """

@@ -183,6 +183,7 @@ sys.exit(f"started {started}" if started else 0)
 """
 
 
+@pytest.mark.slow
 def test_no_picture_starts_a_program_whatever_its_name_says(tmp_path):
     """PostScript is Ghostscript's to draw, FITS may be gzip's; Pillow goes by the content."""
     contents = {
