@@ -65,4 +65,5 @@ def not_finite(what: str) -> FloatingPointError:
 def is_full(error: BaseException) -> bool:
     """True if memory ran out. PyTorch says so of a GPU by a class of its own, else in words."""
     said = re.search("(out of|allocate|enough) memory|ALLOC_FAILED|failed to map", str(error))
-    return said is not None or isinstance(error, MemoryError)
+    in_words = isinstance(error, RuntimeError | ImportError) and said is not None
+    return in_words or isinstance(error, MemoryError)

@@ -94,7 +94,7 @@ def free_port(host: str, port: int | None) -> int:
     Raises InputError."""
     if port is not None:
         check("--port", port, 1, 65535, whole=True)
-    for tried in [port] if port else range(PORT, PORT + 100):  # until one is free
+    for tried in [port] if port else range(PORT, PORT + 100):
         try:
             with socket.socket() as listening:
                 listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -175,8 +175,7 @@ def run(args: argparse.Namespace) -> int:
     args.cells = args.output  # where an interruption leaves what is finished
     check("batch", args.batch, 1, 64, whole=True)
     check_file(args.jobs)
-    if args.output.exists() and not args.output.is_dir():
-        raise ptinv.InputError(f"{args.output}: this is a file; name a folder")
+    runner.check_folder(args.output)
     jobs, wrong = read(args.jobs)
     for line in wrong:
         print(f"batch.py: {line}", file=sys.stderr)

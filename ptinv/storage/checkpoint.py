@@ -29,6 +29,7 @@ COMPILERS = "g++", "clang++", "c++", "cl"  # what torch.compile may find
 FLOATING = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")  # as safetensors calls them
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 SAFE = re.compile(r"(diffusion_pytorch_)?model(\.fp16)?\.safetensors(\.(index|fp16|json))*")
+TOKEN = "^(emb_params|string_to_|<)"  # of a name in the file of a textual inversion
 NETWORK = r"^(down_blocks|embeddings|encoder|text_model)\."  # of a name in the file of one alone
 TOKENIZERS = ("tokenizer.json",), ("vocab.json", "merges.txt")  # of both, transformers reads this
 PACKAGE = Path(__file__).parents[1]
@@ -228,7 +229,7 @@ def _check_single(path: Path, found: Entries) -> None:
         "Stable Diffusion XL": has(r"^conditioner\.embedders\."),
         "a model that predicts v, not noise": "v_pred" in found,
         "a LoRA (merge it into the weights of a model first)": no_unet and has("lora|hada_"),
-        "a textual inversion's embedding": no_unet and has("^(emb_params|string_to_|<)"),
+        "a textual inversion's embedding (of a token)": no_unet and has(TOKEN),
         "one network alone (give the whole folder)": no_unet and has(NETWORK),
         BY_INPUTS.get(first, f"a model of {first} input channels"): first not in (None, 4),
         "Stable Diffusion 2": context == 1024 or has(r"^cond_stage_model\.model\."),

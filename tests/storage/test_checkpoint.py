@@ -153,7 +153,7 @@ def test_a_file_that_is_one_part_of_a_folder_is_told_from_a_whole_checkpoint(tmp
         open_checkpoint(tmp_path / "unet.safetensors")
 
 
-LORA, TOKEN = "is a LoRA (merge it into the weights of", "is a textual inversion's embedding"
+LORA, TOKEN = "is a LoRA (merge it into the weights of", "is a textual inversion's embedding (of a"
 
 
 @pytest.mark.parametrize(

@@ -104,8 +104,8 @@ def check_inputs(args: argparse.Namespace, pages: Iterable[Path]) -> Image.Image
     for path in pages:
         check_output(path, FORMATS, inputs)
     check_prompt(args.prompt, "what the picture should become")
-    if args.cells and args.cells.exists() and not args.cells.is_dir():
-        raise ptinv.InputError(f"{args.cells}: this is a file; name a folder for the cells")
+    if args.cells:
+        runner.check_folder(args.cells)
     if Path(args.picture).suffix.lower() == SUFFIX:
         raise ptinv.InputError(f"{args.picture}: name the picture itself; it is inverted here")
     return open_picture(args.picture)

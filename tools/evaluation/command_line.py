@@ -8,7 +8,6 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from tqdm import tqdm
 
@@ -38,9 +37,9 @@ def answer(
     """Runs a program, and says in a line whatever ends it; remarks are said once each."""
     said, args = set(), argparse.Namespace()
 
-    def say(message: object, code: int = 0, *_: Any) -> int:
-        line = " ".join(str(message).split())
-        if line.startswith("interrupted") and (kept := getattr(args, "cells", None)):
+    def say(message: str, code: int = 0) -> int:
+        line = " ".join(message.split())
+        if code > 128 and (kept := getattr(args, "cells", None)):  # by a signal
             line = f"interrupted; what is finished is kept in {kept}"
         if line not in said:
             tqdm.write(f"{program}: {line}", file=sys.stderr)  # above a bar
@@ -57,7 +56,7 @@ def answer(
             quiet = getattr(args, "quiet", False)
             warnings.simplefilter("ignore" if quiet else "always", ptinv.Remark)
             warnings.simplefilter("always", ptinv.Doubt)
-            warnings.showwarning = say
+            warnings.showwarning = lambda message, *_: say(str(message))
             try:
                 return run(args) or 0
             except Exception as error:

@@ -43,6 +43,12 @@ def made_by(model: ptinv.StableDiffusion) -> dict[str, str]:
     return {"model": model.digests[0], "dtype": str(model.dtype).removeprefix("torch.")}
 
 
+def check_folder(path: Path) -> None:
+    """Raises InputError for a file where results are to be kept."""
+    if path.exists() and not path.is_dir():
+        raise ptinv.InputError(f"{path}: this is a file; name a folder")
+
+
 def is_kept(folder: Path, result: dict[str, Any]) -> bool:
     """True if the picture that a result tells of is still in a folder."""
     return "output" in result and (folder / result["output"]).is_file()

@@ -13,12 +13,8 @@ from .figures import Album, Frame, Shown, frames, pictures, table
 from .story import Story, Walk, small
 
 MAGNIFIED = 8  # times, the difference that the round trip makes
-KINDS = (
-    "thin",
-    "faint",
-    "soft",
-    "ink",
-)  # of the curves of walks that are not tuned, the last the darkest
+# of the curves of walks that are not tuned, the last the darkest
+KINDS = ("thin", "faint", "soft", "ink")
 ETAS = Axes("η", "dB", x_ticks=(0, 0.2, 0.4, 0.6, 0.8, 1))
 
 

@@ -162,6 +162,7 @@ class Page(Shown):
             return
         session.last = wanted
         seconds = time.monotonic() - watch.begun
+        brushed = "mask" in wanted.options  # it stays as it is
         yield {
             self.result: tuple(map(str, entry)),
             # where the person has not said, it is the method's; never moved from under a hand
@@ -169,11 +170,7 @@ class Page(Shown):
             self.download: gr.update(value=str(entry.after), interactive=True),
             self.history: self.listed(session),
             self.note: noted([*remarks, f"made in {seconds:.0f} s"], result.mask),
-            **(
-                {}
-                if "mask" in wanted.options
-                else self.masked(session, wanted.picture, result.mask)
-            ),
+            **({} if brushed else self.masked(session, wanted.picture, result.mask)),
         }
 
     def on_stop(self, request: gr.Request) -> str:
@@ -250,12 +247,8 @@ class Page(Shown):
         """Forgets what was understood of another sentence; a text that was typed stays."""
         session.painted = None
         understood = session.start is not None and source == session.start.source
-        return [
-            "" if understood else gr.skip(),
-            "",
-            gr.update(visible=False),
-            gr.update(visible=False, value=None),
-        ]
+        words, mask = gr.update(visible=False), gr.update(visible=False, value=None)
+        return ["" if understood else gr.skip(), "", words, mask]
 
     def on_no_mask(self, session: Session) -> Updates:
         """Puts the picture back to brush on, which Gradio takes away with the layers."""

@@ -36,7 +36,8 @@ def executed(text: Path) -> nbformat.NotebookNode:
 def main(names: list[str]) -> None:
     texts = {path.name: path for path in sorted(FOLDER.glob("[0-9]_*.py"))}
     if unknown := set(names) - texts.keys():
-        print(f"run.py: there is no {', '.join(sorted(unknown))}, only {', '.join(texts)}")
+        wrong = f"there is no {', '.join(sorted(unknown))}, only {', '.join(texts)}"
+        print(f"run.py: {wrong}", file=sys.stderr)
         sys.exit(2)
     for text in [texts[name] for name in names] or texts.values():
         nbformat.write(executed(text), text.with_suffix(".ipynb"))
