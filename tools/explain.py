@@ -60,8 +60,8 @@ def explain(args: argparse.Namespace) -> None:
 
 
 def base_of(repository: str | None, page: Path) -> str:
-    """What a page's links to the repository's files begin with: an address, or by default the way
-    from the page to this checkout."""
+    """The base of a page's links to the repository's files: an address, or by default the way from
+    the page to this checkout."""
     if repository:
         return repository.rstrip("/") + "/"
     try:

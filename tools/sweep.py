@@ -85,8 +85,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def knobs(args: argparse.Namespace) -> tuple[list[Knob], list[Knob]]:
-    """What is given, in the order of the command line: with one value, and with several. Raises
-    InputError unless one to three have several."""
+    """The settings given, in the order of the command line: with one value, and with several.
+    Raises InputError unless one to three have several."""
     found: dict[tuple[str, str | None], list[Any]] = {}
     for setting, given in vars(args).items():
         if setting not in (*NAMES, "method"):

@@ -108,7 +108,7 @@ def run(words: list, check: bool = False) -> subprocess.CompletedProcess[str]:
 
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
-    """What a program said last: on stderr if it failed and said anything there."""
+    """The last line that a program printed: on stderr if it failed and said anything there."""
     said = (done.returncode and done.stderr.strip()) or done.stdout.strip()
     return said.splitlines()[-1] if said else "nothing was said"
 

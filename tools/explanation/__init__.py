@@ -1,1 +1,1 @@
-"""What `explain.py` is made of: the measurements, the equations, the curves, and the page."""
+"""Parts of `explain.py`: the measurements, the equations, the curves, and the page."""

@@ -18,7 +18,7 @@ PACKAGE = Path(ptinv.__file__).parent
 
 
 class Equation(NamedTuple):
-    """What a panel is about, in a few lines."""
+    """A panel's equation, in a few lines, with the functions that compute it."""
 
     lines: tuple[str, ...]  # of MathML
     computed_by: tuple[Callable[..., Any], ...]

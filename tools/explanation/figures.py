@@ -22,7 +22,7 @@ class Album:
         self.pictures: list[Image.Image] = []
 
     def source(self, picture: Image.Image) -> str:
-        """What stands in a picture's place; it is kept."""
+        """Keeps a picture, and returns the attribute that stands in its place."""
         number = next((i for i, known in enumerate(self.pictures) if known is picture), None)
         if number is None:
             number = len(self.pictures)
@@ -52,7 +52,7 @@ class Shown(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What a slider shows at one of its places."""
+    """One place of a slider: pictures and their caption."""
 
     pictures: Sequence[Shown]
     caption: str  # HTML
@@ -80,7 +80,7 @@ def frames(
     start: int = 0,
     kind: str = "",
 ) -> str:
-    """What a slider moves through; chart: the drawing whose marker goes with it."""
+    """The frames that a slider moves through; chart: the drawing whose marker goes with it."""
     parts = []
     for frame in frames:
         several = len(frame.pictures)

@@ -33,7 +33,7 @@ Progress = Callable[[Iterable, str], Iterable]
 
 
 class Start(NamedTuple):
-    """What pti's story is measured from."""
+    """The inputs that pti's story is measured from."""
 
     model: ptinv.StableDiffusion
     inversion: ptinv.Inversion  # tuned
@@ -99,7 +99,7 @@ def story_options(options: dict[str, Any]) -> dict[str, Any]:
 def begun_by(
     picture: Image.Image | ptinv.Inversion, inversion: ptinv.Inversion
 ) -> Image.Image | ptinv.Inversion:
-    """What pti begins with: a given inversion, if it is one by DDIM without a prompt."""
+    """The input of pti's own edit: a given inversion, if it is one by DDIM without a prompt."""
     if not isinstance(picture, ptinv.Inversion):
         return inversion.picture
     by = picture.settings["method"]
@@ -136,7 +136,7 @@ def walks_down(start: Start, progress: Progress) -> tuple[list[ptinv.Step], list
 
 
 def walked(start: Start, steps: list[ptinv.Step], guidance: float, tuned: bool) -> Walk:
-    """What there is to say of a way down."""
+    """Measures a way down: its distances to the trajectory, its guesses, and where it ends."""
     trajectory, shown, decode = start.trajectory, some(len(steps)), start.model.decode
     distances = [0.0]  # it begins on the trajectory
     for step in steps:

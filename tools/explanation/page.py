@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 
 
 class Place(NamedTuple):
-    """Where a page is, and how what it tells is repeated."""
+    """A page's links, and the commands that repeat what it tells."""
 
     base: str  # of the links to the repository's files
     command: str  # that makes the edit
@@ -48,7 +48,7 @@ def page_of(story: Story, place: Place) -> str:
 
 
 def words(story: Story, place: Place) -> dict[str, str]:
-    """What stands in the running text."""
+    """The values of the running text, by name."""
     s, by, edited = story, story.settings, story.edited
     (c, h, w), (width, height) = s.latent, s.picture.size
     walks = {walk.guidance: walk for walk in s.walks if not walk.tuned}
@@ -81,7 +81,7 @@ def words(story: Story, place: Place) -> dict[str, str]:
 
 
 def who(story: Story) -> str:
-    """What made the edit, and which panels are about it."""
+    """Names the method that made the edit, and the panels that are about it."""
     edited = story.edited
     made = f"The edit was made by <code>{escape(edited.method)}</code>"
     if edited.method == "pti":
@@ -95,7 +95,7 @@ def who(story: Story) -> str:
 
 
 def followed(story: Story) -> str:
-    """What pti's mask is made of."""
+    """The origin of pti's mask, in a sentence."""
     follows = "the edit is about: "
     if story.about.startswith(follows):
         return f"Here the mask follows “{escape(story.about.removeprefix(follows))}”."
@@ -112,7 +112,7 @@ READING = (
 
 
 def understood(story: Story, album: Album, place: Place) -> str:
-    """What the edit's method read off the picture, and its mask; nothing where it doesn't read."""
+    """The edit's reading of the picture, and its mask; empty for a method that reads nothing."""
     edited, by = story.edited, story.edited.settings
     if not edited.reads:
         return ""

@@ -71,7 +71,7 @@ def way_up(story: Story, album: Album) -> str:
 
 
 def ways_down(story: Story, album: Album) -> str:
-    """Where each walk believes it is going, noisy end first."""
+    """Draws the picture that each walk believes it is going to, noisy end first."""
     x, shown = x_scale(distances(story), over_steps(story)), []
     for i, one in enumerate(reversed(story.up)):
         where = step_of(story, one.k, one.t)
@@ -146,7 +146,7 @@ def strengths(story: Story, album: Album) -> str:
 
 
 def eta_chart(story: Story) -> str:
-    """How near the picture each strength stays."""
+    """Draws each strength's PSNR to the picture."""
     first, last = (db(story.strengths[i].psnr) for i in (0, -1))
     title = f"PSNR to the picture, from {first} at η = 0 to {last} at η = 1"
     return draw("decibels", title, decibels(story), ETAS)

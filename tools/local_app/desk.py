@@ -33,7 +33,7 @@ class Entry(NamedTuple):
 
 @dataclass(eq=False)
 class Session:
-    """What is kept for one person."""
+    """The state of one person's page."""
 
     root: str  # where its folder goes
     picture: Path | None = None  # as it was opened: upright, sRGB

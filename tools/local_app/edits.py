@@ -72,7 +72,7 @@ class Wanted:
 
 @dataclass(frozen=True, eq=False)
 class Start:
-    """What edits of one picture for one prompt begin with, whatever their strength."""
+    """The common start of edits of one picture for one prompt, whatever their strength."""
 
     wanted: Wanted
     inversion: ptinv.Inversion
@@ -148,7 +148,7 @@ def duration(seconds: float) -> str:
 def begin(
     model: ptinv.StableDiffusion, wanted: Wanted, watch: Watch, kept: Start | None = None
 ) -> Start:
-    """What is kept, if it serves; else a new start. Raises as `ptinv.invert`, and Stopped."""
+    """The kept start, if it serves; else a new one. Raises as `ptinv.invert`, and Stopped."""
     serves = kept is not None and kept.serves(wanted)
     watch.rows = expected(wanted, with_start=not serves)
     if serves:
@@ -255,7 +255,7 @@ def follows_words(wanted: Wanted) -> bool:
 
 
 def source_with(model: ptinv.StableDiffusion, start: Start, new: Iterable[int]) -> str:
-    """What the picture shows if exactly these words of the prompt, as `words_of` counts them, are
+    """The text of the picture if exactly these words of the prompt, as `words_of` counts them, are
     new to it: a word that isn't comes from the prompt, one that is from what was read."""
     words = read(model.tokenizer, start.wanted.prompt)
     named = [i for i, word in enumerate(words) if not is_stop_word(word)]

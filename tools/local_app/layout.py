@@ -147,7 +147,7 @@ def field_of(name: str) -> Any:
 
 
 def hint(row: ptinv.Method, name: str) -> dict[str, str]:
-    """What a field shows while it is empty: the method's own default."""
+    """The placeholder of a field while it is empty: the method's own default."""
     own = row.own(name)
     if DEFAULTS[name] is False or name == "mask" or ABOUT[name]["choices"]:
         return {}  # it is not typed

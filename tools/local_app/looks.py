@@ -56,7 +56,7 @@ HEADER = """<h1>ptinv</h1><p>A picture and a sentence: what is there becomes wha
 
 
 def header(name: str, embedded: bool) -> str:
-    """What stands at the top, for a model of that name."""
+    """The head of the page, for a model of that name."""
     if embedded:
         return HEADER.format(
             model="This is the small embedded model: it knows its own drawn world."

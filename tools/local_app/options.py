@@ -78,5 +78,5 @@ def recorded(path: str | Path) -> tuple[Recipe, dict[str, Any]] | None:
 
 
 def limits(name: str) -> str:
-    """What a setting is, with what it may be."""
+    """A setting's meaning and range."""
     return f"{ABOUT[name]['meaning']}{ABOUT[name]['limits']}"

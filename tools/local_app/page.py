@@ -1,4 +1,4 @@
-"""What happens on the page: each method returns new values for some of the parts, by the part.
+"""The page's events: each method returns new values for some of the parts, by the part.
 
 What is made, and how, is in `edits.py`; here is what is asked for, and what is shown of it.
 """
@@ -43,7 +43,7 @@ class Page(Shown):
             self.connect()
 
     def connect(self) -> None:
-        """What happens when."""
+        """Connects each event to its method."""
         asked = [self.session, self.prompt, self.method, self.source, self.eta, self.mask]
         asked += self.fields.values()
         shown = [self.result, self.eta, self.note, self.download, self.source, self.words]

@@ -1,4 +1,4 @@
-"""What the page shows: of a picture, of what is understood of it, and of an edit."""
+"""Views of the page: a picture, the reading of it, its mask, an edit, and the history."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +41,7 @@ def ending() -> Iterator[list[str]]:
 
 
 def noted(remarks: list[str], mask: Tensor | None) -> str:
-    """What there is to say of an edit."""
+    """The note about an edit: its remarks, as HTML."""
     lines = [*remarks, *([] if mask is not None else ["it may change everywhere"])]
     return "<br>".join(escape(line, quote=False) for line in lines)
 

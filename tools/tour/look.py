@@ -1,4 +1,4 @@
-"""What the notebooks look with: the picture they edit, pictures in a row, curves and heat."""
+"""Views for the notebooks: the picture they edit, pictures in a row, curves and heat."""
 
 import sys
 from collections.abc import Mapping, Sequence
